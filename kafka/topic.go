@@ -1,0 +1,239 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TopicSpec is what a topic has to be.
+type TopicSpec struct {
+	Name       string
+	Partitions int32
+	// Replication is the wanted replication factor; 0 takes 3 where there are three brokers, else as many as there are.
+	Replication int16
+	// Settings are the topic's configuration. Those in Binding must hold for an existing topic too.
+	Settings map[string]string
+	Binding  []string
+	// Hint is the next step to give when the topic exists with other partitions.
+	Hint string
+}
+
+// Topic is what a topic is.
+type Topic struct {
+	Name            string
+	ID              string
+	Partitions      int32
+	MaxMessageBytes int
+	// Warnings are sentences for the operator: nothing is wrong, but less safe than it could be.
+	Warnings []string
+}
+
+// MismatchError tells that a topic exists and is not what it has to be.
+type MismatchError struct {
+	Topic, What, Have, Want, Hint string
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("check topic %s: %s is %s, not %s: %s", e.Topic, e.What, e.Have, e.Want, e.Hint)
+}
+
+// ErrNoTopic: the topic does not exist.
+var ErrNoTopic = errors.New("topic does not exist")
+
+const safeReplication = 3
+
+// Ensure creates the topic, or checks the existing one, and waits until all its partitions have leaders.
+func Ensure(ctx context.Context, adm *kadm.Client, spec TopicSpec) (Topic, error) {
+	if _, err := Describe(ctx, adm, spec.Name); errors.Is(err, ErrNoTopic) {
+		if err := create(ctx, adm, spec); err != nil {
+			return Topic{}, err
+		}
+	} else if err != nil {
+		return Topic{}, err
+	}
+	t, err := awaitLeaders(ctx, adm, spec.Name)
+	if err != nil {
+		return Topic{}, err
+	}
+	if t.Partitions != spec.Partitions {
+		return Topic{}, &MismatchError{
+			Topic: spec.Name, What: "the number of partitions",
+			Have: strconv.Itoa(int(t.Partitions)), Want: strconv.Itoa(int(spec.Partitions)), Hint: spec.Hint,
+		}
+	}
+	return t, checkSettings(ctx, adm, spec, &t)
+}
+
+func create(ctx context.Context, adm *kadm.Client, spec TopicSpec) error {
+	replication := spec.Replication
+	if replication == 0 {
+		brokers, err := adm.ListBrokers(ctx)
+		if err != nil {
+			return fmt.Errorf("list kafka brokers: %w", err)
+		}
+		replication = int16(min(len(brokers), safeReplication))
+	}
+	settings := map[string]*string{}
+	for k, v := range spec.Settings {
+		settings[k] = kadm.StringPtr(v)
+	}
+	if replication >= safeReplication {
+		settings["min.insync.replicas"] = kadm.StringPtr("2")
+		settings["unclean.leader.election.enable"] = kadm.StringPtr("false")
+	}
+	resp, err := adm.CreateTopic(ctx, spec.Partitions, replication, settings, spec.Name)
+	if err == nil {
+		err = resp.Err
+	}
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("create topic %s with %d partitions: %w", spec.Name, spec.Partitions, err)
+	}
+	return nil
+}
+
+// Describe reads a topic's identity and size.
+func Describe(ctx context.Context, adm *kadm.Client, name string) (Topic, error) {
+	t, _, err := describe(ctx, adm, name)
+	return t, err
+}
+
+func describe(ctx context.Context, adm *kadm.Client, name string) (Topic, bool, error) {
+	details, err := adm.ListTopics(ctx, name)
+	if err != nil {
+		return Topic{}, false, fmt.Errorf("describe topic %s: %w", name, err)
+	}
+	d, ok := details[name]
+	switch {
+	case !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition):
+		return Topic{}, false, fmt.Errorf("describe topic %s: %w", name, ErrNoTopic)
+	case d.Err != nil:
+		return Topic{}, false, fmt.Errorf("describe topic %s: %w", name, d.Err)
+	}
+	t := Topic{Name: name, ID: d.ID.String(), Partitions: int32(len(d.Partitions)), MaxMessageBytes: defaultMaxMessageBytes}
+	led, replicas := true, safeReplication
+	for _, p := range d.Partitions {
+		led = led && p.Leader >= 0 && p.Err == nil
+		replicas = min(replicas, len(p.Replicas))
+	}
+	if replicas < safeReplication {
+		t.Warnings = append(t.Warnings, fmt.Sprintf("topic %s has %d replica(s): losing that many brokers loses the log", name, replicas))
+	}
+	return t, led && len(d.Partitions) > 0, nil
+}
+
+const (
+	defaultMaxMessageBytes = 1 << 20
+	leaderPoll             = 20 * time.Millisecond
+)
+
+// awaitLeaders waits for the leaders of a fresh topic: a first produce without one costs a retry of the whole client.
+func awaitLeaders(ctx context.Context, adm *kadm.Client, name string) (Topic, error) {
+	for {
+		t, led, err := describe(ctx, adm, name)
+		if (err == nil && led) || (err != nil && !errors.Is(err, ErrNoTopic)) {
+			return t, err
+		}
+		select {
+		case <-ctx.Done():
+			return t, fmt.Errorf("wait for leaders of topic %s: %w", name, context.Cause(ctx))
+		case <-time.After(leaderPoll):
+		}
+	}
+}
+
+func checkSettings(ctx context.Context, adm *kadm.Client, spec TopicSpec, t *Topic) error {
+	configs, err := adm.DescribeTopicConfigs(ctx, spec.Name)
+	if err != nil {
+		return fmt.Errorf("read configuration of topic %s: %w", spec.Name, err)
+	}
+	have := map[string]string{}
+	for _, c := range configs {
+		if c.Err != nil {
+			return fmt.Errorf("read configuration of topic %s: %w", spec.Name, c.Err)
+		}
+		for _, kv := range c.Configs {
+			have[kv.Key] = kv.MaybeValue()
+		}
+	}
+	if n, err := strconv.Atoi(have["max.message.bytes"]); err == nil {
+		t.MaxMessageBytes = n
+	}
+	for _, k := range slices.Sorted(maps.Keys(spec.Settings)) {
+		want, got := spec.Settings[k], have[k]
+		if got == want || got == "" {
+			continue
+		}
+		if slices.Contains(spec.Binding, k) {
+			return &MismatchError{
+				Topic: spec.Name, What: k, Have: got, Want: want,
+				Hint: fmt.Sprintf("set it with kafka-configs --alter --entity-type topics --entity-name %s --add-config %s=%s", spec.Name, k, want),
+			}
+		}
+		t.Warnings = append(t.Warnings, fmt.Sprintf("topic %s has %s=%s, not %s", spec.Name, k, got, want))
+	}
+	return nil
+}
+
+// ReadCommitted reads one partition from offset from up to its high watermark as of the call and hands every committed
+// record to fn. Waiting for another producer's open transaction is bounded by ctx alone.
+//
+// The high watermark is taken, not the last stable offset: what a fenced predecessor committed can lie behind another
+// producer's open transaction, and a reader that stops before it would publish it again.
+func (c Config) ReadCommitted(ctx context.Context, adm *kadm.Client, topic string, partition int32, from int64, fn func(*kgo.Record) error) error {
+	ends, err := adm.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return fmt.Errorf("list end offsets of %s: %w", topic, err)
+	}
+	end, ok := ends.Lookup(topic, partition)
+	if !ok || end.Err != nil {
+		return fmt.Errorf("find end of %s/%d: %w", topic, partition, errors.Join(ErrNoTopic, end.Err))
+	}
+	if from >= end.Offset {
+		return nil
+	}
+	cl, err := c.Client(
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(from)}}),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(),
+		kgo.FetchMaxWait(100*time.Millisecond),
+		kgo.FetchMaxBytes(8<<20),
+	)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	return drainTo(ctx, cl, end.Offset, fn)
+}
+
+func drainTo(ctx context.Context, cl *kgo.Client, end int64, fn func(*kgo.Record) error) error {
+	for next := int64(0); next < end; {
+		fetches := cl.PollFetches(ctx)
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("read to offset %d, now at %d: %w", end, next, context.Cause(ctx))
+		}
+		if err := fetches.Err(); err != nil {
+			return fmt.Errorf("read to offset %d: %w", end, err)
+		}
+		for it := fetches.RecordIter(); !it.Done(); {
+			r := it.Next()
+			next = r.Offset + 1
+			if r.Offset >= end || r.Attrs.IsControl() {
+				continue
+			}
+			if err := fn(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
