@@ -1,0 +1,250 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/redriver/redriver/event"
+)
+
+const (
+	segmentBytes  = 64 << 20
+	segmentSuffix = ".spool"
+	recordHeader  = 4 + 1 + 8 + 8 + 4
+
+	recordSection = 1
+	recordBlock   = 2
+	recordEnd     = 3
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// errDamaged: a block that was written does not read back.
+var errDamaged = errors.New("checksum does not match")
+
+// disk writes records to segments and removes segments of which no block is held. Guarded by the spool's mutex.
+type disk struct {
+	dir      string
+	segments []*segment // oldest first; the last one is written to
+	number   uint64
+	used     int64
+	buf      []byte
+	open     bool
+}
+
+type segment struct {
+	file   *os.File
+	size   int64
+	blocks int // held blocks
+}
+
+func (d *disk) writeBlock(sec *section, b *block) error {
+	g, err := d.current()
+	if err != nil {
+		return err
+	}
+	buf := d.buf[:0]
+	if sec.header != g {
+		buf = appendRecord(buf, recordSection, sec.Number, int64(sec.Offset), append([]byte{byte(sec.Kind)}, sec.ReplID[:]...))
+	}
+	at := g.size + int64(len(buf))
+	buf = appendRecord(buf, recordBlock, sec.Number, b.start, b.data)
+	d.buf = buf
+	if _, err := g.file.WriteAt(buf, g.size); err != nil {
+		return fmt.Errorf("write spool segment: %w", err)
+	}
+	g.size += int64(len(buf))
+	d.used += int64(len(buf))
+	g.blocks++
+	sec.header = g
+	b.file, b.at = g, at
+	return nil
+}
+
+// writeEnd makes a section that was cut stay cut.
+func (d *disk) writeEnd(sec *section) error {
+	if sec.header == nil {
+		return nil
+	}
+	g, err := d.current()
+	if err != nil {
+		return err
+	}
+	d.buf = appendRecord(d.buf[:0], recordEnd, sec.Number, sec.Bytes, nil)
+	if _, err := g.file.WriteAt(d.buf, g.size); err != nil {
+		return fmt.Errorf("write spool segment: %w", err)
+	}
+	g.size += int64(len(d.buf))
+	d.used += int64(len(d.buf))
+	return nil
+}
+
+func appendRecord(dst []byte, kind byte, section uint64, number int64, data []byte) []byte {
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0, kind)
+	dst = binary.BigEndian.AppendUint64(dst, section)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(number))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(data)))
+	dst = append(dst, data...)
+	binary.BigEndian.PutUint32(dst[start:], crc32.Checksum(dst[start+4:], castagnoli))
+	return dst
+}
+
+// current is the segment to write to. Each segment repeats the header of the section it goes on with, because the older
+// ones are removed before it.
+func (d *disk) current() (*segment, error) {
+	if n := len(d.segments); n > 0 && d.open && d.segments[n-1].size < segmentBytes {
+		return d.segments[n-1], nil
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make spool folder: %w", err)
+	}
+	d.number++
+	f, err := os.OpenFile(filepath.Join(d.dir, fmt.Sprintf("%016x%s", d.number, segmentSuffix)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make spool segment: %w", err)
+	}
+	d.segments = append(d.segments, &segment{file: f})
+	d.open = true
+	return d.segments[len(d.segments)-1], nil
+}
+
+// removeUnused removes the oldest segments of which nothing is held. When nothing at all is held, the one that is
+// written to goes too, so that an idle spool leaves no file and no stale section behind.
+func (d *disk) removeUnused() error {
+	var errs []error
+	for len(d.segments) > 0 && d.segments[0].blocks == 0 {
+		g := d.segments[0]
+		d.used -= g.size
+		errs = append(errs, g.file.Close(), os.Remove(g.file.Name()))
+		d.segments = d.segments[1:]
+	}
+	if len(d.segments) == 0 {
+		d.open = false
+	}
+	return errors.Join(errs...)
+}
+
+func (d *disk) close() error {
+	var errs []error
+	for _, g := range d.segments {
+		errs = append(errs, g.file.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// readBlock reads the record at, checks it and returns its bytes in dst.
+func (g *segment) readBlock(at int64, dst []byte) ([]byte, error) {
+	var head [recordHeader]byte
+	if _, err := g.file.ReadAt(head[:], at); err != nil {
+		return nil, fmt.Errorf("read %s: %w", g.file.Name(), err)
+	}
+	size := int(binary.BigEndian.Uint32(head[21:]))
+	if size > blockBytes {
+		return nil, fmt.Errorf("read %s at %d: %w", g.file.Name(), at, errDamaged)
+	}
+	dst = slices.Grow(dst, blockBytes)[:size]
+	if _, err := g.file.ReadAt(dst, at+recordHeader); err != nil {
+		return nil, fmt.Errorf("read %s: %w", g.file.Name(), err)
+	}
+	sum := crc32.Update(crc32.Checksum(head[4:], castagnoli), castagnoli, dst)
+	if sum != binary.BigEndian.Uint32(head[:]) {
+		return nil, fmt.Errorf("read %s at %d: %w", g.file.Name(), at, errDamaged)
+	}
+	return dst, nil
+}
+
+// recover reads all segments in order, up to the first record that does not follow.
+func (d *disk) recover() ([]*section, error) {
+	names, err := filepath.Glob(filepath.Join(d.dir, "*"+segmentSuffix))
+	if err != nil {
+		return nil, fmt.Errorf("list spool segments: %w", err)
+	}
+	slices.Sort(names)
+	r := recovery{}
+	for _, name := range names {
+		if _, err := fmt.Sscanf(filepath.Base(name), "%016x", &d.number); err != nil {
+			return nil, fmt.Errorf("read name of spool segment %s: %w", name, err)
+		}
+		f, err := os.OpenFile(name, os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open spool segment: %w", err)
+		}
+		g := &segment{file: f}
+		d.segments = append(d.segments, g)
+		if !r.done {
+			r.segment(g)
+		}
+		d.used += g.size
+	}
+	for _, sec := range r.sections {
+		// A stream may go on where it ends; a snapshot that was cut off cannot.
+		sec.Done, sec.Broken = true, sec.Kind == Snapshot
+	}
+	return r.sections, d.removeUnused()
+}
+
+type recovery struct {
+	sections []*section
+	done     bool
+}
+
+func (r *recovery) segment(g *segment) {
+	var head [recordHeader]byte
+	for {
+		if _, err := g.file.ReadAt(head[:], g.size); err != nil {
+			r.done = !errors.Is(err, io.EOF)
+			return
+		}
+		data, err := g.readBlock(g.size, nil)
+		if err != nil || !r.record(g, head, data) {
+			r.done = true
+			return
+		}
+		g.size += recordHeader + int64(len(data))
+	}
+}
+
+// record takes one record, or says that it does not follow.
+func (r *recovery) record(g *segment, head [recordHeader]byte, data []byte) bool {
+	number, at := binary.BigEndian.Uint64(head[5:]), int64(binary.BigEndian.Uint64(head[13:]))
+	switch head[4] {
+	case recordSection:
+		if len(data) != 1+len(event.ReplID{}) {
+			return false
+		}
+		if n := len(r.sections); n > 0 && r.sections[n-1].Number == number {
+			return true
+		}
+		sec := &section{header: g, Section: Section{Number: number, Header: Header{Kind: Kind(data[0]), ReplID: event.ReplID(data[1:]), Offset: event.Offset(at)}}}
+		r.sections = append(r.sections, sec)
+	case recordBlock:
+		if len(r.sections) == 0 || r.sections[len(r.sections)-1].Number != number {
+			return false
+		}
+		sec := r.sections[len(r.sections)-1]
+		if len(sec.blocks) == 0 {
+			sec.Bytes, sec.trimmed = at, at
+		}
+		if sec.Bytes != at {
+			return false
+		}
+		sec.blocks = append(sec.blocks, &block{start: at, size: int64(len(data)), file: g, at: g.size})
+		sec.Bytes += int64(len(data))
+		g.blocks++
+	case recordEnd:
+		if len(r.sections) == 0 || r.sections[len(r.sections)-1].Number != number {
+			return false
+		}
+		r.sections[len(r.sections)-1].cut(at, (*block).forgetFile)
+	default:
+		return false
+	}
+	return true
+}
