@@ -1,0 +1,314 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// fullN is up to how many entries and pending entries XINFO STREAM FULL is asked for: it comes in one reply. Of
+// larger streams the delivery times stay uncompared; everything else is read in pages.
+const fullN = 10_000
+
+// compareStream compares entries, last ID, counters, groups, consumers and pending entries. When a consumer was last
+// seen is left out: replicas of Redis do not have it right either. What only one side's version knows is left out too.
+func (c *comparison) compareStream(ctx context.Context, p pair) (*delta, error) {
+	f, err := c.from.streamHead(ctx, p.key)
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.to.streamHead(ctx, p.key)
+	if err != nil {
+		return nil, err
+	}
+	// Entries first: they say more than counters do.
+	if d, err := c.compareEntries(ctx, p, f.length); d != nil || err != nil {
+		return d, err
+	}
+	if d := compareFacts(f.facts, t.facts); d != nil {
+		return d, nil
+	}
+	for _, g := range f.groups {
+		if d, err := c.comparePending(ctx, p.key, g); d != nil || err != nil {
+			return d, err
+		}
+	}
+	if f.length+f.pending > fullN || f.pending == 0 {
+		return nil, nil
+	}
+	ft, err := c.from.deliveries(ctx, p.key)
+	if ft == nil || err != nil {
+		return nil, err
+	}
+	tt, err := c.to.deliveries(ctx, p.key)
+	if tt == nil || err != nil {
+		return nil, err
+	}
+	return compareFacts(ft, tt), nil
+}
+
+// streamHead is what is known of a stream without its entries.
+type streamHead struct {
+	length, pending int64
+	groups          []string
+	facts           map[string]string // name of the fact: what it is
+}
+
+func (s *side) streamHead(ctx context.Context, key string) (streamHead, error) {
+	h := streamHead{facts: map[string]string{}}
+	info, err := s.xinfo(ctx, "stream", key)
+	if err != nil || len(info) != 1 {
+		return h, err
+	}
+	h.length = number(info[0]["length"])
+	for _, k := range []string{"length", "last-generated-id", "max-deleted-entry-id", "entries-added"} {
+		if v, ok := info[0][k]; ok {
+			h.facts[k] = fmt.Sprint(v)
+		}
+	}
+	groups, err := s.xinfo(ctx, "groups", key)
+	if err != nil {
+		return h, err
+	}
+	for _, g := range groups {
+		name := fmt.Sprint(g["name"])
+		h.groups = append(h.groups, name)
+		h.pending += number(g["pending"])
+		h.facts["group "+short(name)] = "present"
+		for _, k := range []string{"last-delivered-id", "entries-read", "pending"} {
+			if v, ok := g[k]; ok {
+				h.facts["group "+short(name)+" "+k] = fmt.Sprint(v)
+			}
+		}
+		consumers, err := s.xinfo(ctx, "consumers", key, name)
+		if err != nil {
+			return h, err
+		}
+		for _, c := range consumers {
+			h.facts["group "+short(name)+" consumer "+short(fmt.Sprint(c["name"]))] = fmt.Sprintf("%v pending", c["pending"])
+		}
+	}
+	return h, nil
+}
+
+// xinfo returns the maps of an XINFO reply, of both protocols alike.
+func (s *side) xinfo(ctx context.Context, sub, key string, more ...any) ([]map[string]any, error) {
+	cmd := redis.NewCmd(ctx, append([]any{"xinfo", sub, key}, more...)...)
+	cmd.SetFirstKeyPos(2)
+	_ = s.c.Process(ctx, cmd) // the command keeps the error
+	reply, err := cmd.Result()
+	if err != nil {
+		return nil, err
+	}
+	if sub == "stream" {
+		return []map[string]any{toMap(reply)}, nil
+	}
+	list, _ := reply.([]any)
+	ms := make([]map[string]any, len(list))
+	for i, v := range list {
+		ms[i] = toMap(v)
+	}
+	return ms, nil
+}
+
+// toMap reads a map of RESP3, or the flat list of RESP2.
+func toMap(v any) map[string]any {
+	m := map[string]any{}
+	switch v := v.(type) {
+	case map[any]any:
+		for k, e := range v {
+			m[fmt.Sprint(k)] = e
+		}
+	case []any:
+		for i := 0; i+1 < len(v); i += 2 {
+			m[fmt.Sprint(v[i])] = v[i+1]
+		}
+	}
+	return m
+}
+
+func number(v any) int64 {
+	n, _ := v.(int64)
+	return n
+}
+
+// compareFacts returns the first fact that differs. A counter that one side does not know at all is no fact of both;
+// a group or consumer is.
+func compareFacts(from, to map[string]string) *delta {
+	names := maps.Clone(from)
+	maps.Copy(names, to)
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		f, inFrom := from[n]
+		t, inTo := to[n]
+		if f == t && inFrom == inTo {
+			continue
+		}
+		if inFrom && inTo {
+			return &delta{n + " " + f, n + " " + t}
+		}
+		if !strings.HasPrefix(n, "group ") || strings.HasSuffix(n, "entries-read") {
+			continue
+		}
+		if !inFrom {
+			return &delta{"no " + n, n + " " + t}
+		}
+		return &delta{n + " " + f, "no " + n}
+	}
+	return nil
+}
+
+func (c *comparison) compareEntries(ctx context.Context, p pair, n int64) (*delta, error) {
+	step := p.pieceLen(n)
+	at := "-"
+	for {
+		f, err := c.from.entries(ctx, p.key, at, step)
+		if err != nil {
+			return nil, err
+		}
+		t, err := c.to.entries(ctx, p.key, at, step)
+		if err != nil {
+			return nil, err
+		}
+		for i := range max(len(f), len(t)) {
+			switch {
+			case i >= len(f):
+				return &delta{"no entry " + t[i].id, t[i].String()}, nil
+			case i >= len(t):
+				return &delta{f[i].String(), "no entry " + f[i].id}, nil
+			case f[i].id != t[i].id || !slices.Equal(f[i].fields, t[i].fields):
+				return &delta{f[i].String(), t[i].String()}, nil
+			}
+		}
+		var more bool
+		if int64(len(f)) == step {
+			at, more = nextID(f[len(f)-1].id)
+		}
+		if !more {
+			return nil, nil
+		}
+	}
+}
+
+type streamEntry struct {
+	id     string
+	fields []string
+}
+
+func (e streamEntry) String() string {
+	return "entry " + e.id + " " + short(strings.Join(e.fields, " "))
+}
+
+// entries reads a page. Not XRangeN: it keeps fields in a map, without order or doubles.
+func (s *side) entries(ctx context.Context, key, from string, n int64) ([]streamEntry, error) {
+	reply, err := s.c.Do(ctx, "xrange", key, from, "+", "count", n).Slice()
+	if err != nil {
+		return nil, err
+	}
+	es := make([]streamEntry, 0, len(reply))
+	for _, r := range reply {
+		pair, _ := r.([]any)
+		if len(pair) != 2 {
+			return nil, fmt.Errorf("read entry of a stream: unknown reply %T", r)
+		}
+		e := streamEntry{id: fmt.Sprint(pair[0])}
+		fields, _ := pair[1].([]any)
+		for _, f := range fields {
+			e.fields = append(e.fields, fmt.Sprint(f))
+		}
+		es = append(es, e)
+	}
+	return es, nil
+}
+
+// nextID is the least ID above id, if there is one. Exclusive ranges would do, from 6.2 on.
+func nextID(id string) (string, bool) {
+	ms, seq, _ := strings.Cut(id, "-")
+	if n, err := strconv.ParseUint(seq, 10, 64); err == nil && n < 1<<64-1 {
+		return ms + "-" + strconv.FormatUint(n+1, 10), true
+	}
+	if m, err := strconv.ParseUint(ms, 10, 64); err == nil && m < 1<<64-1 {
+		return strconv.FormatUint(m+1, 10) + "-0", true
+	}
+	return "", false
+}
+
+func (c *comparison) comparePending(ctx context.Context, key, group string) (*delta, error) {
+	at := "-"
+	for {
+		f, err := c.from.pending(ctx, key, group, at)
+		if err != nil {
+			return nil, err
+		}
+		t, err := c.to.pending(ctx, key, group, at)
+		if err != nil {
+			return nil, err
+		}
+		name := "group " + short(group) + " "
+		for i := range max(len(f), len(t)) {
+			switch {
+			case i >= len(f):
+				return &delta{name + "no more pending", name + t[i].String()}, nil
+			case i >= len(t):
+				return &delta{name + f[i].String(), name + "no more pending"}, nil
+			case f[i] != t[i]:
+				return &delta{name + f[i].String(), name + t[i].String()}, nil
+			}
+		}
+		var more bool
+		if len(f) == pieceN {
+			at, more = nextID(f[len(f)-1].id)
+		}
+		if !more {
+			return nil, nil
+		}
+	}
+}
+
+type pendingEntry struct {
+	id, consumer string
+	count        int64
+}
+
+func (e pendingEntry) String() string {
+	return fmt.Sprintf("pending %s consumer %s delivered %d times", e.id, short(e.consumer), e.count)
+}
+
+func (s *side) pending(ctx context.Context, key, group, from string) ([]pendingEntry, error) {
+	reply, err := s.c.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: group, Start: from, End: "+", Count: pieceN}).Result()
+	if isNil(err) {
+		err = nil
+	}
+	es := make([]pendingEntry, len(reply))
+	for i, r := range reply {
+		es[i] = pendingEntry{r.ID, r.Consumer, r.RetryCount}
+	}
+	return es, err
+}
+
+// deliveries reads when each pending entry was delivered last. It returns nil where the server is too old to say.
+func (s *side) deliveries(ctx context.Context, key string) (map[string]string, error) {
+	info, err := s.xinfo(ctx, "stream", key, "full", "count", 0)
+	if err != nil {
+		if refused(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	facts := map[string]string{}
+	groups, _ := info[0]["groups"].([]any)
+	for _, g := range groups {
+		g := toMap(g)
+		pel, _ := g["pending"].([]any)
+		for _, e := range pel {
+			if e, _ := e.([]any); len(e) >= 3 {
+				facts[fmt.Sprintf("group %s pending %v delivered at", short(fmt.Sprint(g["name"])), e[0])] = fmt.Sprint(e[2])
+			}
+		}
+	}
+	return facts, nil
+}
