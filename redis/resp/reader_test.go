@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -186,8 +187,8 @@ func TestReaderGrowsWithArrival(t *testing.T) {
 func TestReaderShrinks(t *testing.T) {
 	const size = 8 << 20
 	stream := AppendCommand(nil, "SET", "k", strings.Repeat("v", size))
-	stream = append(stream, bytes.Repeat([]byte("*1\r\n$4\r\nPING\r\n"), 1_000_000)...)
-	r := NewReader(bytes.NewReader(stream), Config{})
+	stream = append(stream, bytes.Repeat([]byte("*1\r\n$4\r\nPING\r\n"), 100_000)...)
+	r := NewReader(&parts{parts: slices.Collect(slices.Chunk(stream, 16<<10))}, Config{})
 	cmd, err := r.ReadCommand()
 	if err != nil || len(cmd.Args[2]) != size {
 		t.Fatal(err)
@@ -195,7 +196,7 @@ func TestReaderShrinks(t *testing.T) {
 	if len(r.data) > 2*size {
 		t.Errorf("buffer of %d for a command of %d", len(r.data), size)
 	}
-	if got := len(readAll2(r)); got != 1_000_000 {
+	if got := len(readAll2(r)); got != 100_000 {
 		t.Errorf("%d commands", got)
 	}
 	if len(r.data) > DefaultBufferBytes {
