@@ -65,7 +65,7 @@ func (w *World) makeDir() string {
 		parent, _ = filepath.Abs(parent)
 	}
 	name := notInFileName.ReplaceAllString(w.tb.Name(), "_")
-	dir, err := os.MkdirTemp(parent, "redriver-"+name[:min(len(name), 60)]+"-") //nolint:usetesting // outlives a failed test
+	dir, err := os.MkdirTemp(parent, "redriver-"+name[:min(len(name), 60)]+"-")
 	if err != nil {
 		w.tb.Fatalf("make folder of test: %v", err)
 	}
@@ -79,7 +79,9 @@ func (w *World) Dir() string { return w.dir }
 func (w *World) TB() testing.TB { return w.tb }
 
 // Path returns a path below the world's folder.
-func (w *World) Path(elem ...string) string { return filepath.Join(append([]string{w.dir}, elem...)...) }
+func (w *World) Path(elem ...string) string {
+	return filepath.Join(append([]string{w.dir}, elem...)...)
+}
 
 // newDir returns a folder for the next server of a kind: "cluster1", "cluster2".
 func (w *World) newDir(kind string) string {

@@ -35,8 +35,10 @@ func TestMain(m *testing.M) {
 
 func TestStartWaitLog(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "made", "log")
-	p, err := proc.Start(proc.Config{Path: "sh", Args: []string{"-c", "cat; echo $WORD >&2; exit 3"},
-		Env: []string{"WORD=hello"}, Stdin: strings.NewReader("in\n"), LogPath: log})
+	p, err := proc.Start(proc.Config{
+		Path: "sh", Args: []string{"-c", "cat; echo $WORD >&2; exit 3"},
+		Env: []string{"WORD=hello"}, Stdin: strings.NewReader("in\n"), LogPath: log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,8 +60,10 @@ func TestStartWaitLog(t *testing.T) {
 }
 
 func TestStopKillsAfterTimeout(t *testing.T) {
-	p, err := proc.Start(proc.Config{Path: "sh", Args: []string{"-c", "trap '' TERM; echo on; while :; do sleep 0.01; done"},
-		LogPath: filepath.Join(t.TempDir(), "log")})
+	p, err := proc.Start(proc.Config{
+		Path: "sh", Args: []string{"-c", "trap '' TERM; echo on; while :; do sleep 0.01; done"},
+		LogPath: filepath.Join(t.TempDir(), "log"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

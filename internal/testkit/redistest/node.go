@@ -175,7 +175,7 @@ func (n *Node) waitAnswer(ctx context.Context) error {
 	p := n.Process()
 	return poll(ctx, startTimeout, func() error {
 		if !p.Running() {
-			return stopPolling{fmt.Errorf("redis on port %d ended at once: %w\n%s", n.port, p.Wait(), p.LogTail(10))}
+			return stopPollingError{fmt.Errorf("redis on port %d ended at once: %w\n%s", n.port, p.Wait(), p.LogTail(10))}
 		}
 		// the client's own dialling would print each refusal
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", n.Addr())
@@ -225,10 +225,10 @@ func (n *Node) Close() error {
 	return errors.Join(n.Kill(), n.client.Close())
 }
 
-// stopPolling ends poll at once with the error inside.
-type stopPolling struct{ error }
+// stopPollingError ends poll at once with the error inside.
+type stopPollingError struct{ error }
 
-func (e stopPolling) Unwrap() error { return e.error }
+func (e stopPollingError) Unwrap() error { return e.error }
 
 // poll calls check until it returns nil. After the timeout it returns check's last error.
 func poll(ctx context.Context, timeout time.Duration, check func() error) error {
@@ -236,7 +236,7 @@ func poll(ctx context.Context, timeout time.Duration, check func() error) error 
 	defer cancel()
 	for {
 		err := check()
-		var stop stopPolling
+		var stop stopPollingError
 		if err == nil || errors.As(err, &stop) {
 			return err
 		}

@@ -1,0 +1,57 @@
+# Targets and what they need are listed by "make help". Servers are installed into a cache folder outside the checkout.
+SHELL := bash
+GOLANGCI := bin/golangci-lint-v2.15.0
+FUZZTIME ?= 30s
+SOAK ?= 30m
+
+.PHONY: help build servers test race e2e fuzz lint fmt bench demo soak clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -En 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+build: ## the binary, bin/redriver
+	go build -o bin/redriver ./cmd/redriver
+
+servers: # what cannot be had fails the tests that need it, not the others
+	-@internal/tools/redis-install redis-7.0 >/dev/null
+	-@internal/tools/kafka-install >/dev/null
+
+test: servers ## go vet and all tests; TESTFLAGS="-run X" and the like
+	@go run ./internal/tools/testall -timeout=20m $(TESTFLAGS) ./...
+
+race: servers ## all tests under the race detector, the binary too (needs a C compiler)
+	@RACE=1 CGO_ENABLED=1 go run ./internal/tools/testall -timeout=40m -race $(TESTFLAGS) ./...
+
+e2e: servers ## the black-box tests alone, with their output
+	go test -count=1 -timeout=30m -v $(TESTFLAGS) ./e2e/...
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	internal/tools/fuzzall $(FUZZTIME)
+
+lint: $(GOLANGCI) ## formatting, golangci-lint, go vet, shellcheck, the rules of this repository
+	$(GOLANGCI) fmt --diff
+	$(GOLANGCI) run ./...
+	go vet ./...
+	go test ./internal/lint
+	$(if $(shell command -v shellcheck),shellcheck .ci/run internal/tools/*-install internal/tools/fuzzall,@echo "no shellcheck here: scripts not checked")
+
+fmt: $(GOLANGCI) ## format all Go files
+	$(GOLANGCI) fmt
+
+# a module file of its own: the linter's dependencies must not enter the project's
+$(GOLANGCI): internal/tools/tools.mod
+	go build -modfile=internal/tools/tools.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+bench: servers ## the benchmarks behind the figures in the docs
+	go run ./e2e/bench $(BENCHFLAGS)
+
+demo: build ## two clusters, one copied into the other, to look at
+	bin/redriver demo
+
+soak: servers ## the long random test, for SOAK (30m)
+	SOAK=$(SOAK) go test -count=1 -timeout=0 -v -run '^TestSoak' ./e2e/...
+
+clean: ## what was built here; the cache stays
+	rm -rf bin e2e/artifacts
