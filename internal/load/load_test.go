@@ -288,3 +288,29 @@ func BenchmarkCompare(b *testing.B) {
 		b.ReportMetric(float64(r.Keys)/r.Elapsed.Seconds(), "keys/s")
 	}
 }
+
+// A replica of Redis's own is the copy we measure ourselves by: after the whole mix it must compare identical.
+func TestReplicaIsIdentical(t *testing.T) {
+	master, replica := redisproc.Single(t), redisproc.Single(t)
+	host, port, _ := strings.Cut(master.Options().Addr, ":")
+	if err := load.Fill(t.Context(), master, load.FillConfig{Keys: 3000, TTLShare: 0.1, ShortTTLShare: 0.1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := replica.Do(t.Context(), "replicaof", host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := load.NewWriter(master, load.WriterConfig{Prefix: "p:", Shared: "s:", Keys: 50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	_ = w.Run(ctx)
+	if n, err := master.Do(t.Context(), "wait", 1, 10_000).Int(); n != 1 || err != nil {
+		t.Fatalf("wait: %d, %v", n, err)
+	}
+	r, err := verify.Compare(t.Context(), master, replica, verify.Options{Rounds: 3, Interval: 500 * time.Millisecond})
+	if err != nil || !r.Identical() || r.Keys < 3000 {
+		t.Errorf("%v, %v", r, err)
+	}
+}
