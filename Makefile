@@ -30,7 +30,6 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 	internal/tools/fuzzall $(FUZZTIME)
 
 lint: $(GOLANGCI) ## formatting, golangci-lint, go vet, shellcheck, the rules of this repository
-	$(GOLANGCI) fmt --diff
 	$(GOLANGCI) run ./...
 	go vet ./...
 	go test ./internal/lint

@@ -208,10 +208,11 @@ func (r *run) endPackage(e event) {
 	}
 	switch e.Action {
 	case "fail":
-		if r.failedIn[e.Package] == 0 {
+		if r.failedIn[e.Package] == 0 { // no test says why
 			r.failed++
+			fmt.Print(strings.Join(r.output[e.Package], ""))
 		}
-		fmt.Printf("FAIL  %s  %.1f s\n%s", e.Package, e.Elapsed, strings.Join(r.output[e.Package], ""))
+		fmt.Printf("FAIL  %s  %.1f s\n", e.Package, e.Elapsed)
 	case "pass":
 		fmt.Printf("ok    %s  %.1f s\n", e.Package, e.Elapsed)
 	}
