@@ -46,6 +46,7 @@ type Reader struct {
 	version int
 	valkey  bool
 	itemAt  int64 // stream offset of the last item
+	item    Item
 	db      int
 
 	// What the error of a too large item names. While the key itself is read, what is "key".
@@ -94,18 +95,18 @@ func (r *Reader) Next() (Item, error) {
 	if r.err != nil {
 		return Item{}, r.err
 	}
-	item, err := r.next()
-	if err != nil {
-		r.err = err
-		return Item{}, err
+	if r.err = r.next(); r.err != nil {
+		return Item{}, r.err
 	}
-	return item, nil
+	return r.item, nil
 }
 
-func (r *Reader) next() (Item, error) {
+// next reads an item into r.item. It is passed on in place: copying it from call to call would cost more than framing
+// a short entry.
+func (r *Reader) next() error {
 	if r.version == 0 {
 		if err := r.readMagic(); err != nil {
-			return Item{}, err
+			return err
 		}
 	}
 	r.start = r.pos
@@ -115,24 +116,26 @@ func (r *Reader) next() (Item, error) {
 	r.itemAt = r.Consumed()
 	r.what, r.mark, r.key = "item", 0, keyRef{}
 
-	e := Entry{DB: r.db, Idle: -1, Freq: -1}
+	r.item = Item{}
+	e := &r.item.Entry
+	e.Idle, e.Freq = -1, -1
 	prefixed := false
 	for {
 		op, err := r.readByte()
 		if err != nil {
-			return Item{}, err
+			return err
 		}
 		switch op {
 		case opExpireMs:
 			v, err := r.readUint64()
 			if err != nil {
-				return Item{}, err
+				return err
 			}
 			e.ExpireAtMs, prefixed = int64(v), true
 			continue
 		case opExpireSec:
 			if err := r.need(4); err != nil {
-				return Item{}, err
+				return err
 			}
 			// Signed, as the server reads it.
 			e.ExpireAtMs = int64(int32(binary.LittleEndian.Uint32(r.buf[r.pos:]))) * 1000
@@ -142,27 +145,28 @@ func (r *Reader) next() (Item, error) {
 		case opIdle:
 			v, err := r.readLen()
 			if err != nil {
-				return Item{}, err
+				return err
 			}
 			if v > math.MaxInt64 {
-				return Item{}, r.corrupt("idle time out of range")
+				return r.corrupt("idle time out of range")
 			}
 			e.Idle, prefixed = int64(v), true
 			continue
 		case opFreq:
 			v, err := r.readByte()
 			if err != nil {
-				return Item{}, err
+				return err
 			}
 			e.Freq, prefixed = int(v), true
 			continue
 		}
 		if op < op242 {
-			return r.readEntry(op, &e)
+			return r.readEntry(op, e)
 		}
 		if prefixed {
-			return Item{}, r.corrupt("expiry, idle time or frequency without an entry")
+			return r.corrupt("expiry, idle time or frequency without an entry")
 		}
+		*e = Entry{}
 		return r.readOpcode(op)
 	}
 }
@@ -198,28 +202,30 @@ func (r *Reader) readMagic() error {
 }
 
 // readOpcode reads the body of an opcode that is an item of its own, or ends the stream.
-func (r *Reader) readOpcode(op byte) (Item, error) {
+func (r *Reader) readOpcode(op byte) error {
 	switch op {
 	case opSelectDB:
 		db, err := r.readLen()
 		if err != nil {
-			return Item{}, err
+			return err
 		}
 		if db > math.MaxInt32 {
-			return Item{}, r.corrupt("database number out of range")
+			return r.corrupt("database number out of range")
 		}
 		r.db = int(db)
-		return Item{Kind: KindSelectDB, DB: r.db}, nil
+		r.item.Kind, r.item.DB = KindSelectDB, r.db
+		return nil
 	case opResizeDB:
 		keys, err := r.readLen()
 		if err != nil {
-			return Item{}, err
+			return err
 		}
 		expires, err := r.readLen()
 		if err != nil {
-			return Item{}, err
+			return err
 		}
-		return Item{Kind: KindResizeDB, ResizeDB: ResizeDB{KeyCount: keys, ExpireCount: expires}}, nil
+		r.item.Kind, r.item.ResizeDB = KindResizeDB, ResizeDB{KeyCount: keys, ExpireCount: expires}
+		return nil
 	case opSlotInfo:
 		return r.readSlotInfo()
 	case opAux:
@@ -227,15 +233,16 @@ func (r *Reader) readOpcode(op byte) (Item, error) {
 	case OpFunction:
 		r.what, r.mark = "function", r.pos-r.start
 		if err := r.skipStrings(1); err != nil {
-			return Item{}, err
+			return err
 		}
-		return Item{Kind: KindFunction, Function: r.marked()}, r.checkSize()
+		r.item.Kind, r.item.Function = KindFunction, r.marked()
+		return r.checkSize()
 	case opModuleAux:
 		return r.readModuleAux()
 	case opEOF:
-		return Item{}, r.readEnd()
+		return r.readEnd()
 	}
-	return Item{}, r.unsupportedOpcode(op)
+	return r.unsupportedOpcode(op)
 }
 
 func (r *Reader) unsupportedOpcode(op byte) error {
@@ -253,77 +260,80 @@ func (r *Reader) unsupportedOpcode(op byte) error {
 	return &UnsupportedError{What: fmt.Sprintf("opcode %d (%s)", op, name), Offset: r.Consumed() - 1}
 }
 
-func (r *Reader) readSlotInfo() (Item, error) {
+func (r *Reader) readSlotInfo() error {
 	var v [3]uint64
 	for i := range v {
 		n, err := r.readLen()
 		if err != nil {
-			return Item{}, err
+			return err
 		}
 		v[i] = n
 	}
 	if v[0] > 16383 {
-		return Item{}, r.corrupt("slot out of range")
+		return r.corrupt("slot out of range")
 	}
-	return Item{Kind: KindSlotInfo, SlotInfo: SlotInfo{Slot: uint16(v[0]), KeyCount: v[1], ExpireCount: v[2]}}, nil
+	r.item.Kind, r.item.SlotInfo = KindSlotInfo, SlotInfo{Slot: uint16(v[0]), KeyCount: v[1], ExpireCount: v[2]}
+	return nil
 }
 
-func (r *Reader) readAux() (Item, error) {
+func (r *Reader) readAux() error {
 	r.what, r.mark = "aux field", r.pos-r.start
 	key, err := r.readString(&r.keyBuf)
 	if err != nil {
-		return Item{}, err
+		return err
 	}
 	value, err := r.readString(&r.auxBuf)
 	if err != nil {
-		return Item{}, err
+		return err
 	}
-	aux := Aux{Key: r.bytes(key, r.keyBuf), Value: r.bytes(value, r.auxBuf)}
-	return Item{Kind: KindAux, Aux: aux}, r.checkSize()
+	r.item.Kind, r.item.Aux = KindAux, Aux{Key: r.bytes(key, r.keyBuf), Value: r.bytes(value, r.auxBuf)}
+	return r.checkSize()
 }
 
-func (r *Reader) readModuleAux() (Item, error) {
+func (r *Reader) readModuleAux() error {
 	r.what, r.mark = "module aux", r.pos-r.start
 	id, err := r.readLen()
 	if err != nil {
-		return Item{}, err
+		return err
 	}
 	// "When" (before or after the keys) is written as a module's value, so the generic framing covers it.
 	if err := r.skipModuleBody(); err != nil {
-		return Item{}, err
+		return err
 	}
-	return Item{Kind: KindModuleAux, ModuleAux: ModuleAux{ModuleID: id, Data: r.marked()}}, r.checkSize()
+	r.item.Kind, r.item.ModuleAux = KindModuleAux, ModuleAux{ModuleID: id, Data: r.marked()}
+	return r.checkSize()
 }
 
 // readEntry reads key and value of an entry whose type byte has just been read.
-func (r *Reader) readEntry(typ byte, e *Entry) (Item, error) {
+func (r *Reader) readEntry(typ byte, e *Entry) error {
 	typeAt := r.Consumed() - 1
 	skim, known := r.skimmer(typ)
 	if !known && !plausibleType(typ) {
-		return Item{}, &UnsupportedError{What: r.typeName(typ), Offset: typeAt}
+		return &UnsupportedError{What: r.typeName(typ), Offset: typeAt}
 	}
 	r.what, r.mark = "key", r.pos-r.start
 	key, err := r.readString(&r.keyBuf)
 	if err != nil {
-		return Item{}, err
+		return err
 	}
 	if err := r.checkSize(); err != nil {
-		return Item{}, err
+		return err
 	}
 	r.key = key
 	if !known {
 		k := append([]byte{}, r.bytes(key, r.keyBuf)...)
-		return Item{}, &UnsupportedError{What: r.typeName(typ), Key: k, Offset: typeAt}
+		return &UnsupportedError{What: r.typeName(typ), Key: k, Offset: typeAt}
 	}
 	r.what, r.mark = "value", r.pos-r.start
 	if err := r.skimValue(skim); err != nil {
-		return Item{}, err
+		return err
 	}
 	if err := r.checkSize(); err != nil {
-		return Item{}, err
+		return err
 	}
-	e.Type, e.Key, e.Value = typ, r.bytes(key, r.keyBuf), r.marked()
-	return Item{Kind: KindEntry, Entry: *e}, nil
+	r.item.Kind = KindEntry
+	e.DB, e.Type, e.Key, e.Value = r.db, typ, r.bytes(key, r.keyBuf), r.marked()
+	return nil
 }
 
 // readEnd verifies the checksum. It always returns an error: io.EOF if all is well.

@@ -70,7 +70,7 @@ func classify(err error) (cause error, hint string) {
 		switch {
 		case strings.Contains(msg, "cluster support disabled"):
 			return ErrNotCluster, "this server is not part of a cluster: configure it as a pair or a single node"
-		case strings.Contains(msg, "without any password configured"):
+		case strings.Contains(msg, "without any password configured"), strings.Contains(msg, "no password is set"):
 			return ErrAuth, "the server has no password: leave it out, or set one there"
 		case strings.Contains(msg, "invalid password"):
 			return ErrAuth, "check the password"

@@ -152,6 +152,15 @@ func TestLiveCluster(t *testing.T) {
 		return nil
 	}
 	until(t, "three shards of two", settled)
+	for _, srv := range servers { // a replica that was never in step takes over from nobody
+		until(t, srv.addr+" is in step", func() error {
+			info := fmt.Sprint(srv.do(t, "INFO", "replication"))
+			if !strings.Contains(info, "role:master") && !strings.Contains(info, "master_link_status:up") {
+				return errors.New("link is down")
+			}
+			return nil
+		})
+	}
 
 	t.Run("whole", func(t *testing.T) {
 		// A dead seed and one that is no address are passed over.
