@@ -13,6 +13,15 @@ type Mark struct {
 	Part     uint32 `json:"p,omitempty"`
 }
 
+// Adopt sets the mark to e, unchecked: for a reader that begins in the middle.
+func (m *Mark) Adopt(e *Event) {
+	*m = Mark{Generation: e.Generation, ReplID: e.ReplID, End: e.End, Part: e.Part}
+	switch e.Kind {
+	case SnapshotBegin, Entry:
+		m.Snapshot, m.Number = true, e.Number
+	}
+}
+
 // ChainError tells that an event does not follow the one before it in its lane and partition.
 type ChainError struct {
 	Shard Shard

@@ -11,7 +11,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // TopicSpec is what a topic has to be.
@@ -179,61 +178,6 @@ func checkSettings(ctx context.Context, adm *kadm.Client, spec TopicSpec, t *Top
 			}
 		}
 		t.Warnings = append(t.Warnings, fmt.Sprintf("topic %s has %s=%s, not %s", spec.Name, k, got, want))
-	}
-	return nil
-}
-
-// ReadCommitted reads one partition from offset from up to its high watermark as of the call and hands every committed
-// record to fn. Waiting for another producer's open transaction is bounded by ctx alone.
-//
-// The high watermark is taken, not the last stable offset: what a fenced predecessor committed can lie behind another
-// producer's open transaction, and a reader that stops before it would publish it again.
-func (c Config) ReadCommitted(ctx context.Context, adm *kadm.Client, topic string, partition int32, from int64, fn func(*kgo.Record) error) error {
-	ends, err := adm.ListEndOffsets(ctx, topic)
-	if err != nil {
-		return fmt.Errorf("list end offsets of %s: %w", topic, err)
-	}
-	end, ok := ends.Lookup(topic, partition)
-	if !ok || end.Err != nil {
-		return fmt.Errorf("find end of %s/%d: %w", topic, partition, errors.Join(ErrNoTopic, end.Err))
-	}
-	if from >= end.Offset {
-		return nil
-	}
-	cl, err := c.Client(
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(from)}}),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(),
-		kgo.FetchMaxWait(100*time.Millisecond),
-		kgo.FetchMaxBytes(8<<20),
-	)
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	return drainTo(ctx, cl, end.Offset, fn)
-}
-
-func drainTo(ctx context.Context, cl *kgo.Client, end int64, fn func(*kgo.Record) error) error {
-	for next := int64(0); next < end; {
-		fetches := cl.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("read to offset %d, now at %d: %w", end, next, context.Cause(ctx))
-		}
-		if err := fetches.Err(); err != nil {
-			return fmt.Errorf("read to offset %d: %w", end, err)
-		}
-		for it := fetches.RecordIter(); !it.Done(); {
-			r := it.Next()
-			next = r.Offset + 1
-			if r.Offset >= end || r.Attrs.IsControl() {
-				continue
-			}
-			if err := fn(r); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
 }

@@ -69,6 +69,8 @@ type Position struct {
 	event.Position
 	// DB is the database that the stream has selected at Offset.
 	DB uint32 `json:"db"`
+	// Slots are those that the generation covers: what the lane publishes lies in them.
+	Slots string `json:"slots"`
 	// Snapshot is set from the reservation of a generation until all of it is committed.
 	Snapshot *Progress `json:"snapshot,omitempty"`
 	TopicID  string    `json:"topic_id"`
@@ -76,14 +78,18 @@ type Position struct {
 	// ended in Kafka before this transaction: a start check reads the log from there.
 	Marks map[int32]event.Mark `json:"marks"`
 	Ends  map[int32]int64      `json:"ends"`
+	// Wrote lists the partitions in which this transaction wrote.
+	Wrote []int32 `json:"wrote"`
 	// TimeMs is when the position was written, Unix milliseconds of the worker's clock.
 	TimeMs int64 `json:"time_ms"`
 }
 
 // Progress of a snapshot.
 type Progress struct {
-	Entries  uint64 `json:"entries"`
-	RDBBytes int64  `json:"rdb_bytes"`
+	// Entries of the snapshot that are published.
+	Entries uint64 `json:"entries"`
+	// Begin is the Kafka offset of the snapshot's begin in each partition; empty in the reservation itself.
+	Begin map[int32]int64 `json:"begin,omitempty"`
 }
 
 // Boundary is a complete snapshot in the log: a consumer that starts there gets the full state, then the changes.

@@ -1,0 +1,95 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/redriver/redriver/codec"
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/offsets"
+)
+
+// checkLog compares the position with the log: does the data topic end where the position says that the lane's chain
+// ends? It does not after an unclean leader election, a topic that was deleted or restored, or a kill of an embedded
+// broker between two commit markers. Then either the position or data is missing, and only a new generation is right.
+//
+// A position names the end of each partition before its own transaction, so no more than that transaction is read.
+func (l *lane) checkLog(ctx context.Context, pos offsets.Position) error {
+	if pos.Generation == 0 {
+		return nil
+	}
+	if pos.TopicID != l.topic.ID {
+		return resync(fmt.Errorf("topic %s is another one than the position speaks of (id %s, not %s)", l.topic.Name, l.topic.ID, pos.TopicID))
+	}
+	spans, err := kafka.Spans(ctx, l.adm, l.topic.Name)
+	if err != nil {
+		return err
+	}
+	read := map[int32]kafka.Span{}
+	for p := range pos.Marks {
+		s := spans[p]
+		if s.End < pos.Ends[p] {
+			return resync(fmt.Errorf("%s/%d ends at offset %d, and %d was committed there", l.topic.Name, p, s.End, pos.Ends[p]))
+		}
+		read[p] = kafka.Span{Start: max(s.Start, pos.Ends[p]), End: s.End}
+	}
+	seen, err := l.lastMarks(ctx, read)
+	if err != nil {
+		return err
+	}
+	wrote := map[int32]bool{}
+	for _, p := range pos.Wrote {
+		wrote[p] = true
+	}
+	for p, want := range pos.Marks {
+		got, ok := seen[p]
+		switch {
+		case !ok && wrote[p] && read[p].Start == max(spans[p].Start, pos.Ends[p]) && spans[p].Start > pos.Ends[p]:
+			// Retention has removed it since.
+		case ok != wrote[p]:
+			return resync(fmt.Errorf("%s/%d behind offset %d: the position's transaction wrote there: %v, its records are there: %v",
+				l.topic.Name, p, pos.Ends[p], wrote[p], ok))
+		case ok && got != want:
+			return resync(fmt.Errorf("%s/%d: the lane's chain ends at %+v, the position says %+v", l.topic.Name, p, got, want))
+		}
+	}
+	return nil
+}
+
+// lastMarks reads the spans and returns where the lane's chain ends in each.
+func (l *lane) lastMarks(ctx context.Context, spans map[int32]kafka.Span) (map[int32]event.Mark, error) {
+	seen := map[int32]event.Mark{}
+	joiners := map[int32]*codec.Joiner{}
+	var e event.Event
+	err := l.cfg.Kafka.ReadCommitted(ctx, l.topic.Name, spans, func(r *kgo.Record) error {
+		value := r.Value
+		if codec.IsChunk(value) {
+			if joiners[r.Partition] == nil {
+				joiners[r.Partition] = &codec.Joiner{MaxBytes: l.cfg.MaxUnitBytes * 2}
+			}
+			joined, done, err := joiners[r.Partition].Add(value)
+			if err != nil || !done {
+				// Chunks of a lane that shares the partition may have begun before the span.
+				return nil //nolint:nilerr // whether ours are whole shows in the mark
+			}
+			value = joined
+		}
+		if err := codec.DecodeRaw(r.Key, value, &e); err != nil {
+			return fmt.Errorf("read %s/%d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
+		}
+		if e.Shard == l.shard {
+			m := seen[r.Partition]
+			m.Adopt(&e)
+			seen[r.Partition] = m
+		}
+		return nil
+	})
+	if errors.Is(err, codec.ErrVersion) || errors.Is(err, codec.ErrMalformed) {
+		return nil, stop(fmt.Errorf("check topic %s: it holds records that are not ours: %w", l.topic.Name, err))
+	}
+	return seen, err
+}

@@ -1,0 +1,107 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/redis/topology"
+)
+
+// Config of a source. Zero values take the defaults that Validate fills in.
+type Config struct {
+	// Connector is the source's name: it begins its transactional ids and the keys of its offsets.
+	Connector string
+	// Prefix names the topics <prefix>.changes and <prefix>.offsets.
+	Prefix string
+	Kafka  kafka.Config
+	// Dialer and Seeds reach the cluster: any one node is enough.
+	Dialer *topology.Dialer
+	Seeds  []string
+	// Partitions of the data topic, 32 by default. Fixed for the life of the topic.
+	Partitions int32
+	// Replication factor of the topics; 0 takes 3 where there are three brokers.
+	Replication int16
+	// DataDir holds the spools, one folder for each shard.
+	DataDir string
+	// SpoolMemoryBytes (16 MiB) and SpoolDiskBytes (8 GiB) bound each shard's spool.
+	SpoolMemoryBytes, SpoolDiskBytes int64
+	// FullSyncsPerHost bounds the snapshots that one host makes for us at a time, 2 by default.
+	FullSyncsPerHost int
+	// LinkTimeout is how long a master may be silent, 60 s by default.
+	LinkTimeout time.Duration
+	// CommitInterval (20 ms) is the longest that a write waits for others before a commit, MaxCommitInterval (200 ms)
+	// the same under backlog.
+	CommitInterval, MaxCommitInterval time.Duration
+	// Commits bounds the transactions per second of all lanes of a worker; shared. 200/s by default.
+	Commits *rate.Limiter
+	// TransactionTimeout after which Kafka gives up a transaction of ours that hangs, 30 s by default.
+	TransactionTimeout time.Duration
+	// MaxUnitBytes bounds one unit or one value, 256 MiB by default.
+	MaxUnitBytes int
+	// TopologyInterval is how often the cluster is asked who its masters are, 5 s by default.
+	TopologyInterval time.Duration
+	// DrainTimeout bounds the last flush and commit when stopping, 10 s by default.
+	DrainTimeout time.Duration
+}
+
+const (
+	defaultPartitions         = 32
+	defaultFullSyncsPerHost   = 2
+	defaultLinkTimeout        = 60 * time.Second
+	defaultCommitInterval     = 20 * time.Millisecond
+	defaultMaxCommitInterval  = 200 * time.Millisecond
+	defaultCommitsPerSecond   = 200
+	defaultTransactionTimeout = 30 * time.Second
+	defaultMaxUnitBytes       = 256 << 20
+	defaultTopologyInterval   = 5 * time.Second
+	defaultDrainTimeout       = 10 * time.Second
+)
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Validate fills in defaults and returns all faults.
+func (c *Config) Validate() error {
+	orDefault(&c.Partitions, defaultPartitions)
+	orDefault(&c.FullSyncsPerHost, defaultFullSyncsPerHost)
+	orDefault(&c.LinkTimeout, defaultLinkTimeout)
+	orDefault(&c.CommitInterval, defaultCommitInterval)
+	orDefault(&c.MaxCommitInterval, defaultMaxCommitInterval)
+	orDefault(&c.TransactionTimeout, defaultTransactionTimeout)
+	orDefault(&c.MaxUnitBytes, defaultMaxUnitBytes)
+	orDefault(&c.TopologyInterval, defaultTopologyInterval)
+	orDefault(&c.DrainTimeout, defaultDrainTimeout)
+	if c.Commits == nil {
+		c.Commits = rate.NewLimiter(defaultCommitsPerSecond, 1)
+	}
+	var errs []error
+	if !validName.MatchString(c.Connector) {
+		errs = append(errs, fmt.Errorf("connector name %q: use letters, digits, dot, dash and underscore", c.Connector))
+	}
+	if !validName.MatchString(c.Prefix) {
+		errs = append(errs, fmt.Errorf("topic prefix %q: use letters, digits, dot, dash and underscore", c.Prefix))
+	}
+	if c.Partitions < 1 || c.Partitions > slot.Count {
+		errs = append(errs, fmt.Errorf("partitions %d: want 1 to %d", c.Partitions, slot.Count))
+	}
+	if len(c.Seeds) == 0 || c.Dialer == nil {
+		errs = append(errs, errors.New("no redis address given"))
+	}
+	if c.DataDir == "" || !filepath.IsAbs(c.DataDir) {
+		errs = append(errs, fmt.Errorf("data folder %q: want an absolute path", c.DataDir))
+	}
+	return errors.Join(append(errs, c.Kafka.Validate())...)
+}

@@ -1,0 +1,31 @@
+// Package source carries a Redis cluster into Kafka: each write is in the log once, in the order of its shard.
+//
+// It is not a sink, and knows nothing of targets; the record is the only thing it shares with one.
+//
+// # What runs
+//
+// Source.Run finds the masters, fences and numbers the shards, and starts for each shard
+//
+//	link   one goroutine   connects as a replica, fills the spool; a second one acknowledges
+//	lane   one goroutine   reads the spool, publishes and commits; the client's promises come from its own goroutine
+//
+// with the spool (package spool) between them and the gate beside it. A shard shares with the others only the budget of
+// transactions per second, the number of snapshots per host, and the administration client: one that is down, slow or
+// resynchronising stops none.
+//
+// # Where a shard stands
+//
+// The position in the offsets topic, committed in the same Kafka transaction as the records, is the only truth. A lane
+// that starts, in a new process or after any error of Kafka,
+//
+//  1. fences its predecessor (InitProducerId), which also decides the predecessor's last transaction
+//  2. takes the high watermark of its offsets partition and reads committed records up to it
+//  3. compares the data topic with the position (check.go); a log that holds less or more begins a new generation
+//  4. finds the position in the spool, or empties the spool and leaves it to the link to ask the master for the rest
+//  5. only then lets the link connect
+//
+// # Stopping
+//
+// When the context ends, the lane reads nothing more, commits what it has read within DrainTimeout, and returns; then
+// the link acknowledges and leaves, and the spool writes what it still holds.
+package source

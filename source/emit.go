@@ -1,0 +1,191 @@
+package source
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/redriver/redriver/codec"
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+const (
+	arenaBytes  = 1 << 20
+	recordsSlab = 512
+	// recordOverheadBytes bounds what Kafka adds to a value: batch and record headers, ours included.
+	recordOverheadBytes = 1 << 10
+)
+
+// arena hands out memory for records in large pieces: a record is let go of when Kafka has it, and with the last one of
+// a piece the piece.
+type arena struct {
+	free    []byte
+	records []kgo.Record
+}
+
+func (a *arena) bytes(n int) []byte {
+	if n > len(a.free) {
+		if n > arenaBytes/4 {
+			return make([]byte, n)
+		}
+		a.free = make([]byte, arenaBytes)
+	}
+	b := a.free[:n:n]
+	a.free = a.free[n:]
+	return b
+}
+
+func (a *arena) copy(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	c := a.bytes(len(b))
+	copy(c, b)
+	return c
+}
+
+func (a *arena) record() *kgo.Record {
+	if len(a.records) == 0 {
+		a.records = make([]kgo.Record, recordsSlab)
+	}
+	r := &a.records[0]
+	a.records = a.records[1:]
+	return r
+}
+
+// headers tell consumers that do not decode values what a record is. They are shared by all records of a kind.
+var headers = func() map[event.Kind][]kgo.RecordHeader {
+	m := map[event.Kind][]kgo.RecordHeader{}
+	for k := event.Entry; k.Valid(); k++ {
+		m[k] = []kgo.RecordHeader{{Key: "op", Value: []byte(k.String())}}
+	}
+	return m
+}()
+
+// emitter turns what a lane reads into records in their order, and keeps the chain of each partition.
+type emitter struct {
+	topic      string
+	partitions int
+	maxValue   int // of a record
+	attempt    uint64
+	marks      []event.Mark
+	produce    func(*kgo.Record)
+	arena      arena
+	buf        []byte
+	// e holds what all events of the lane share.
+	e event.Event
+}
+
+// begin sets what the events that follow share.
+func (m *emitter) begin(shard event.Shard, g event.Generation, id event.ReplID) {
+	m.e.Reset()
+	m.e.Shard, m.e.Generation, m.e.ReplID = shard, g, id
+}
+
+// unit emits the parts of a unit.
+func (m *emitter) unit(begin, end event.Offset, atomic bool, parts []part, db uint32) {
+	e := &m.e
+	e.Kind, e.Begin, e.End, e.Atomic, e.DB = event.Unit, begin, end, atomic, db
+	e.CapturedMs = time.Now().UnixMilli()
+	e.Part, e.Parts = 0, 0
+	if len(parts) > 1 {
+		e.Parts = uint32(len(parts))
+	}
+	for i := range parts {
+		p := &parts[i]
+		e.Slot, e.Key, e.Commands, e.Count = p.slot, p.key, p.bytes, p.count
+		if len(parts) > 1 {
+			e.Part = uint32(i)
+		}
+		m.chained(slot.Partition(p.slot, m.partitions))
+	}
+	e.Part, e.Parts = 0, 0
+}
+
+// entry emits one key of a snapshot; the caller has filled in the fields of entries.
+func (m *emitter) entry() {
+	e := &m.e
+	e.Kind, e.Atomic, e.Part, e.Parts = event.Entry, false, 0, 0
+	p := slot.Partition(e.Slot, m.partitions)
+	mark := &m.marks[p]
+	mark.Number++
+	e.Number = mark.Number
+	m.emit(p)
+}
+
+// control emits a control event into every partition that the slots map to.
+func (m *emitter) control(kind event.Kind, begin, end event.Offset, slots *slot.Set) {
+	e := &m.e
+	e.Kind, e.Begin, e.End, e.Atomic, e.Part, e.Parts, e.Slot, e.DB, e.Key = kind, begin, end, false, 0, 0, 0, 0, nil
+	e.CapturedMs = time.Now().UnixMilli()
+	for p, ranges := range byPartition(slots, m.partitions) {
+		if len(ranges) == 0 {
+			continue
+		}
+		e.Slots = append(e.Slots[:0], ranges...)
+		mark := &m.marks[p]
+		switch kind {
+		case event.SnapshotBegin:
+			*mark = event.Mark{Generation: e.Generation, ReplID: e.ReplID, Snapshot: true, End: end}
+			e.Number = 0
+			m.emit(int32(p))
+		case event.SnapshotEnd:
+			e.Number = mark.Number
+			mark.Snapshot, mark.Number = false, 0
+			m.emit(int32(p))
+		default:
+			m.chained(int32(p))
+		}
+	}
+}
+
+// chained emits an event of the stream behind the last one of its partition.
+func (m *emitter) chained(p int32) {
+	e, mark := &m.e, &m.marks[p]
+	e.Prev = mark.End
+	mark.ReplID, mark.End, mark.Part = e.ReplID, e.End, e.Part
+	m.emit(p)
+}
+
+// emit encodes the event and hands its record, or its chunks, to the producer.
+func (m *emitter) emit(p int32) {
+	m.buf = codec.AppendRaw(m.buf[:0], &m.e)
+	key := m.arena.copy(codec.RecordKey(&m.e))
+	limit := m.maxValue - len(key)
+	if len(m.buf) <= limit {
+		m.record(p, key, m.arena.copy(m.buf))
+		return
+	}
+	for i := range codec.Chunks(len(m.buf), limit) {
+		m.record(p, key, codec.AppendChunk(make([]byte, 0, limit), m.buf, m.e.Shard, m.attempt, i, limit))
+	}
+	if cap(m.buf) > keepBufferBytes {
+		m.buf = nil
+	}
+}
+
+func (m *emitter) record(p int32, key, value []byte) {
+	r := m.arena.record()
+	r.Topic, r.Partition, r.Key, r.Value = m.topic, p, key, value
+	r.Headers = headers[m.e.Kind]
+	r.Timestamp = time.UnixMilli(m.e.CapturedMs)
+	m.produce(r)
+}
+
+// byPartition cuts the slots at the borders of partitions.
+func byPartition(slots *slot.Set, partitions int) [][]slot.Range {
+	out := make([][]slot.Range, partitions)
+	for _, r := range slots.Ranges() {
+		for first := r.First; ; {
+			p := slot.Partition(first, partitions)
+			last := min(r.Last, slot.PartitionRange(p, partitions).Last)
+			out[p] = append(out[p], slot.Range{First: first, Last: last})
+			if last == r.Last {
+				break
+			}
+			first = last + 1
+		}
+	}
+	return out
+}

@@ -1,0 +1,208 @@
+package source
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/redriver/redriver/redis/command"
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/resp"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// part is what one slot gets of a unit.
+type part struct {
+	slot  slot.Slot
+	key   []byte // the first one
+	count uint32
+	bytes []byte // RESP
+}
+
+// meaning is what a unit says once its commands are understood. It is valid until the next call of interpret.
+type meaning struct {
+	parts []part
+	// flush: the unit removes every key of the shard. Nothing else is in it then.
+	flush bool
+	// asked: the master wants an acknowledgement behind the unit.
+	asked bool
+	db    uint32
+}
+
+// interpreter tells what the commands of a unit mean. It keeps the selected database and nothing else.
+type interpreter struct {
+	db uint32
+	// ask puts the question to the source's own COMMAND GETKEYS, for commands that the table does not know or whose keys
+	// it cannot tell.
+	ask     func(args [][]byte) ([][]byte, error)
+	m       meaning
+	idx     []int
+	parts   []part // recycled
+	dropped uint64 // PUBLISH and the like
+}
+
+// interpret reads a unit. Commands that are no writes of keys are taken by name; what is left has keys, all in one slot,
+// or is an error: nothing is guessed and nothing skipped.
+func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
+	m := &in.m
+	m.parts, m.flush, m.asked = in.parts[:0], false, false
+	for _, c := range u.commands {
+		args := u.argsOf(c)
+		handled, err := in.bookkeeping(args)
+		if err != nil {
+			return nil, fmt.Errorf("interpret %s at offset %d: %w", describe(args), u.end, err)
+		}
+		if handled {
+			continue
+		}
+		key, s, err := in.locate(args)
+		if err != nil {
+			return nil, fmt.Errorf("interpret %s at offset %d: %w", describe(args), u.end, err)
+		}
+		if key == nil {
+			continue
+		}
+		in.add(s, key, c.raw, args)
+	}
+	in.parts = m.parts
+	if m.flush && len(m.parts) > 0 {
+		return nil, stop(fmt.Errorf("interpret unit at offset %d: a flush among other writes of one transaction cannot be replayed atomically", u.end))
+	}
+	m.db = in.db
+	return m, nil
+}
+
+// bookkeeping takes the commands that name no keys.
+func (in *interpreter) bookkeeping(args [][]byte) (handled bool, err error) {
+	name := args[0]
+	switch {
+	case equalFold(name, "PING"):
+	case equalFold(name, "SELECT"):
+		if len(args) != 2 {
+			return true, stop(errors.New("want one argument"))
+		}
+		db, err := strconv.ParseUint(string(args[1]), 10, 31)
+		if err != nil {
+			return true, stop(fmt.Errorf("read database: %w", err))
+		}
+		in.db = uint32(db)
+	case equalFold(name, "REPLCONF"):
+		in.m.asked = in.m.asked || len(args) > 1 && equalFold(args[1], "GETACK")
+	case equalFold(name, "FLUSHALL"), equalFold(name, "FLUSHDB"):
+		in.m.flush = true
+	case equalFold(name, "PUBLISH"), equalFold(name, "SPUBLISH"), equalFold(name, "OPINFO"):
+		in.dropped++
+	case equalFold(name, "SCRIPT"):
+		// The effects of scripts are in the stream, the scripts themselves are not needed to replay them.
+		in.dropped++
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// locate finds the slot of a command and its first key. A nil key says that there is nothing to carry: the command
+// speaks of our own keys alone.
+func (in *interpreter) locate(args [][]byte) (key []byte, s slot.Slot, err error) {
+	keys, err := in.keys(args)
+	if err != nil {
+		return nil, 0, err
+	}
+	ours := 0
+	for _, k := range keys {
+		if own.Is(k) {
+			ours++
+			continue
+		}
+		switch ks := slot.Of(k); {
+		case key == nil:
+			key, s = k, ks
+		case ks != s:
+			return nil, 0, stop(fmt.Errorf("keys lie in slots %d and %d, and this command is not split", s, ks))
+		}
+	}
+	if key != nil && ours > 0 {
+		return nil, 0, stop(errors.New("names keys of a sink beside others: keys named redriver!... are reserved"))
+	}
+	return key, s, nil
+}
+
+// keys returns the command's keys, which alias args.
+func (in *interpreter) keys(args [][]byte) ([][]byte, error) {
+	info, known := command.Lookup(args[0])
+	if known {
+		idx, err := info.Keys(args, in.idx[:0])
+		in.idx = idx
+		if err == nil && len(idx) > 0 {
+			return pick(args, idx), nil
+		}
+		if errors.Is(err, command.ErrNoKeys) {
+			return nil, stop(errNoKey)
+		}
+	}
+	keys, err := in.ask(args)
+	if err != nil {
+		return nil, fmt.Errorf("ask the source for its keys: %w", err)
+	}
+	if len(keys) == 0 {
+		return nil, stop(errNoKey)
+	}
+	return keys, nil
+}
+
+// pick returns the arguments with those indexes. The common case of one key shares args' memory.
+func pick(args [][]byte, idx []int) [][]byte {
+	if len(idx) == 1 {
+		return args[idx[0] : idx[0]+1]
+	}
+	keys := make([][]byte, len(idx))
+	for i, n := range idx {
+		keys[i] = args[n]
+	}
+	return keys
+}
+
+// add appends a command to its slot's part.
+func (in *interpreter) add(s slot.Slot, key, raw []byte, args [][]byte) {
+	p := in.partOf(s, key)
+	p.count++
+	if raw[0] == '*' {
+		p.bytes = append(p.bytes, raw...)
+		return
+	}
+	p.bytes = resp.AppendCommandBytes(p.bytes, args...)
+}
+
+func (in *interpreter) partOf(s slot.Slot, key []byte) *part {
+	m := &in.m
+	for i := range m.parts {
+		if m.parts[i].slot == s {
+			return &m.parts[i]
+		}
+	}
+	if n := len(m.parts); n < cap(m.parts) {
+		m.parts = m.parts[:n+1]
+		p := &m.parts[n]
+		if cap(p.bytes) > keepBufferBytes {
+			p.bytes = nil
+		}
+		*p = part{slot: s, key: key, bytes: p.bytes[:0]}
+		return p
+	}
+	m.parts = append(m.parts, part{slot: s, key: key})
+	return &m.parts[len(m.parts)-1]
+}
+
+// errNoKey: functions and the like are not carried yet.
+var errNoKey = errors.New("it names no key, so there is no slot to carry it to: this version carries writes of keys alone")
+
+const describedBytes = 64
+
+// describe names a command for an error: its name and the start of its first argument, never a value.
+func describe(args [][]byte) string {
+	if len(args) == 1 {
+		return string(bytes.ToUpper(args[0][:min(len(args[0]), describedBytes)]))
+	}
+	return fmt.Sprintf("%s %q", bytes.ToUpper(args[0][:min(len(args[0]), describedBytes)]), args[1][:min(len(args[1]), describedBytes)])
+}

@@ -1,0 +1,202 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/source/spool"
+)
+
+// lane publishes one shard: it reads the spool, makes events and commits them to Kafka together with its position.
+//
+// run is its one goroutine. Every trouble with Kafka ends a session; the next one begins from the position that Kafka
+// has, never from memory, and publishes again out of the spool what an aborted transaction took with it.
+type lane struct {
+	cfg    *Config
+	shard  event.Shard
+	topic  kafka.Topic // the data topic
+	adm    *kadm.Client
+	spool  *spool.Spool
+	link   *link
+	gate   *gate
+	status *ShardStatus
+	log    *slog.Logger
+	// owned tells the slots that the shard serves now, ask its keys of a command.
+	owned func() slot.Set
+	ask   func(context.Context, [][]byte) ([][]byte, error)
+	// ready is closed when the spool stands where the link has to go on.
+	ready   chan struct{}
+	isReady bool
+}
+
+// run keeps a session up until ctx is done or an error needs an operator.
+func (l *lane) run(ctx context.Context) error {
+	delay := backoffFirst
+	for {
+		start := time.Now()
+		err := l.session(ctx)
+		if ctx.Err() != nil {
+			return err
+		}
+		switch ClassOf(err) {
+		case Stop:
+			l.status.laneFailed(err)
+			return err
+		case Resync:
+			l.log.Warn("a new generation is needed", "err", err)
+			l.link.resync()
+		default:
+			l.log.Warn("publishing interrupted, going on from the committed position", "err", err, "in", delay)
+		}
+		l.status.laneFailed(err)
+		if time.Since(start) > settled {
+			delay = backoffFirst
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(delay + rand.N(delay)):
+		}
+		delay = min(2*delay, backoffMax)
+	}
+}
+
+// session publishes under one producer epoch. A nil error means that ctx is done and everything read is committed.
+func (l *lane) session(ctx context.Context) error {
+	// What is under way when ctx ends gets DrainTimeout to be committed.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stopDrain := context.AfterFunc(ctx, func() { time.AfterFunc(l.cfg.DrainTimeout, cancel) })
+	defer stopDrain()
+
+	cl, err := l.cfg.Kafka.Client(
+		kgo.TransactionalID(offsets.TransactionalID(l.cfg.Connector, l.shard)),
+		kgo.TransactionTimeout(l.cfg.TransactionTimeout),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(producerLinger),
+		kgo.ProducerBatchMaxBytes(int32(l.topic.MaxMessageBytes)),
+		kgo.MaxBufferedBytes(maxBufferedBytes),
+		kgo.MaxBufferedRecords(maxBufferedRecords),
+		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+	)
+	if err != nil {
+		return stop(err)
+	}
+	defer cl.Close()
+	// Fences whoever published for this shard before, and returns only when its last transaction is decided.
+	producerID, epoch, err := cl.ProducerID(ctx)
+	if err != nil {
+		return fmt.Errorf("fence shard %d: %w", l.shard, err)
+	}
+	pos, err := l.position(ctx)
+	if err != nil {
+		return err
+	}
+	p := newPublisher(l, cl, work, pos, uint64(producerID)<<16|uint64(uint16(epoch)))
+	if err := l.checkLog(ctx, pos); err != nil {
+		if ClassOf(err) != Resync {
+			return err
+		}
+		l.log.Warn("the log does not hold what the position says: a new generation follows", "err", err)
+		p.damaged(err)
+		if err := l.spool.Reset(); err != nil {
+			return fmt.Errorf("reset spool: %w", err)
+		}
+		l.link.resync()
+	}
+	at, err := l.place(p)
+	if err != nil {
+		return err
+	}
+	if !l.isReady {
+		l.isReady = true
+		close(l.ready)
+	}
+	return p.run(ctx, at)
+}
+
+const (
+	producerLinger     = 2 * time.Millisecond
+	maxBufferedBytes   = 48 << 20
+	maxBufferedRecords = 200_000
+	// positionTail is how many records of a lane's offsets partition are looked at first for its position.
+	positionTail = 2048
+)
+
+// position reads the lane's last committed position; its zero value says that it has none.
+func (l *lane) position(ctx context.Context) (offsets.Position, error) {
+	topic, partition := offsets.Topic(l.cfg.Prefix), offsets.LanePartition(l.shard)
+	spans, err := kafka.Spans(ctx, l.adm, topic)
+	if err != nil {
+		return offsets.Position{}, err
+	}
+	span := spans[partition]
+	tail := kafka.Span{Start: max(span.Start, span.End-positionTail), End: span.End}
+	for _, s := range []kafka.Span{tail, span} {
+		var state offsets.State
+		err := l.cfg.Kafka.ReadCommitted(ctx, topic, map[int32]kafka.Span{partition: s}, func(r *kgo.Record) error {
+			return state.Apply(l.cfg.Connector, r.Key, r.Value)
+		})
+		if errors.Is(err, offsets.ErrForeign) {
+			return offsets.Position{}, stop(fmt.Errorf("read position of shard %d from %s/%d: %w", l.shard, topic, partition, err))
+		}
+		if err != nil {
+			return offsets.Position{}, fmt.Errorf("read position of shard %d: %w", l.shard, err)
+		}
+		if pos, ok := state.Position(l.cfg.Connector, uint32(l.shard)); ok {
+			return pos, nil
+		}
+	}
+	return offsets.Position{Shard: l.shard}, nil
+}
+
+// place finds the section in which publishing goes on, and prepares the spool for the link if it holds nothing of use.
+func (l *lane) place(p *publisher) (section uint64, err error) {
+	pos := &p.pos
+	sections := l.spool.Sections()
+	for i := len(sections) - 1; i >= 0 && pos.Generation > 0 && !p.broken; i-- {
+		s := sections[i]
+		switch {
+		case s.ReplID != pos.ReplID:
+		case pos.Snapshot != nil && s.Kind == spool.Snapshot && s.Offset == pos.Offset && !s.Broken:
+			return s.Number, nil
+		case pos.Snapshot == nil && s.Kind == spool.Stream && s.Offset <= pos.Offset && pos.Offset <= s.End():
+			return s.Number, nil
+		}
+	}
+	if l.isReady {
+		return l.nextSnapshot(sections), nil
+	}
+	if err := l.spool.Reset(); err != nil {
+		return 0, fmt.Errorf("reset spool: %w", err)
+	}
+	if pos.Generation == 0 || p.broken || pos.Snapshot != nil {
+		// Nothing is published, or what was being published is gone with the process: the link takes a snapshot.
+		return 0, nil
+	}
+	return l.spool.Begin(spool.Header{Kind: spool.Stream, ReplID: pos.ReplID, Offset: pos.Offset})
+}
+
+// nextSnapshot is the newest snapshot in the spool. If there is none the link is made to take one.
+func (l *lane) nextSnapshot(sections []spool.Section) uint64 {
+	var behind uint64
+	for i := len(sections) - 1; i >= 0; i-- {
+		if s := sections[i]; s.Kind == spool.Snapshot && !s.Broken {
+			return s.Number
+		}
+		behind = max(behind, sections[i].Number+1)
+	}
+	l.link.resync()
+	return behind
+}

@@ -1,0 +1,347 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/source/spool"
+)
+
+const (
+	receiveBytes  = 256 << 10
+	ackInterval   = time.Second
+	backoffFirst  = 100 * time.Millisecond
+	backoffMax    = 10 * time.Second
+	resyncBackoff = time.Minute
+	// settled is how long a session has to last for the next one to start at once.
+	settled = 30 * time.Second
+)
+
+// link follows one shard: it connects to whichever node is its master and fills the spool.
+//
+// It knows nothing of Kafka. The lane tells it how far it is (committed, wake), it tells the lane by the gate when the
+// stream may be published. run is its one goroutine, beside the one that acknowledges during a session.
+type link struct {
+	cfg    *Config
+	locate func(context.Context) (addr string, err error)
+	limit  *hostLimit
+	spool  *spool.Spool
+	gate   *gate
+	status *ShardStatus
+	log    *slog.Logger
+
+	committed atomic.Int64 // the offset to acknowledge, in the history of replID
+	replID    atomic.Pointer[event.ReplID]
+	wake      chan struct{} // asks for an acknowledgement now; capacity 1
+	mustFull  atomic.Bool   // the lane needs a new generation
+	cancel    atomic.Pointer[context.CancelCauseFunc]
+}
+
+// errResync ends a session because the lane asked for a new generation.
+var errResync = errors.New("new generation asked for")
+
+// run keeps a session up until ctx is done.
+func (l *link) run(ctx context.Context) error {
+	delay := backoffFirst
+	for {
+		start := time.Now()
+		err := l.session(ctx)
+		l.gate.set(false)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, spool.ErrClosed) {
+			return err
+		}
+		if time.Since(start) > settled || errors.Is(err, errResync) {
+			delay = backoffFirst
+		}
+		l.status.linkLost(err)
+		var refused *ServerError
+		if !errors.As(err, &refused) || !refused.transient() {
+			l.log.Warn("link lost, connecting again", "err", err, "in", delay)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(delay + rand.N(delay)):
+		}
+		delay = min(2*delay, backoffMax)
+	}
+}
+
+// resync makes the link take a new snapshot, at once.
+func (l *link) resync() {
+	l.mustFull.Store(true)
+	if cancel := l.cancel.Load(); cancel != nil {
+		(*cancel)(errResync)
+	}
+}
+
+// commit tells the link how far the lane has committed, and whether the master waits to hear of it.
+func (l *link) commit(at event.Position, now bool) {
+	if id := l.replID.Load(); id == nil || *id != at.ReplID {
+		return
+	}
+	l.committed.Store(int64(at.Offset))
+	if now {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// session is one connection: handshake, perhaps a snapshot, then the stream until something breaks.
+func (l *link) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	l.cancel.Store(&cancel)
+	l.status.stage(StageConnecting)
+	addr, err := l.locate(ctx)
+	if err != nil {
+		return err
+	}
+	master, err := l.inspect(ctx, addr)
+	if err != nil {
+		return err
+	}
+	from, err := l.resumeAt(master)
+	if err != nil {
+		return err
+	}
+	conn, err := l.cfg.Dialer.DialContext(ctx, addr)
+	if err != nil {
+		return fmt.Errorf("connect to master %s: %w", addr, err)
+	}
+	defer conn.Close()
+	// A cancelled context ends every read and write.
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	c := newReplConn(conn, addr)
+	if err := c.greet(l.cfg, master.version); err != nil {
+		return err
+	}
+	if from == nil {
+		l.status.stage(StageWaiting)
+		release, err := l.limit.acquire(ctx, addr)
+		if err != nil {
+			return err
+		}
+		defer release()
+		return l.follow(ctx, c, nil, release)
+	}
+	return l.follow(ctx, c, from, func() {})
+}
+
+// follow asks for the stream behind from and reads it until the connection breaks.
+func (l *link) follow(ctx context.Context, c *replConn, from *event.Position, received func()) error {
+	reply, err := c.psync(from)
+	if err != nil {
+		return err
+	}
+	ackCtx, stopAcks := context.WithCancelCause(ctx)
+	defer stopAcks(nil)
+	if reply.full {
+		if err := l.takeSnapshot(ctx, c, reply); err != nil {
+			return err
+		}
+		received()
+		l.mustFull.Store(false)
+		from = &event.Position{ReplID: reply.id, Offset: reply.offset}
+	} else if err := l.goOn(from, reply); err != nil {
+		return err
+	}
+	acks := make(chan struct{})
+	go func() { // ends with ackCtx or a broken connection
+		defer close(acks)
+		l.acknowledge(ackCtx, c)
+	}()
+	defer func() {
+		stopAcks(nil)
+		<-acks
+	}()
+	l.gate.set(true)
+	l.status.linked(c.addr, from.ReplID)
+	l.log.Info("link streams", "master", c.addr, "replid", from.ReplID.String(), "offset", int64(from.Offset), "full", reply.full)
+	return l.stream(ctx, c)
+}
+
+func (l *link) stream(ctx context.Context, c *replConn) error {
+	buf := make([]byte, receiveBytes)
+	for {
+		n, err := c.receive(l.cfg.LinkTimeout, buf)
+		if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return fmt.Errorf("read stream of %s: %w", c.addr, err)
+		}
+		if err := l.spool.Append(ctx, buf[:n]); err != nil {
+			return err
+		}
+		l.status.received(int64(n))
+	}
+}
+
+// takeSnapshot spools the RDB and opens the stream behind it.
+func (l *link) takeSnapshot(ctx context.Context, c *replConn, reply syncReply) error {
+	l.status.stage(StageReceiving)
+	l.log.Info("full resynchronisation", "master", c.addr, "replid", reply.id.String(), "offset", int64(reply.offset))
+	h := spool.Header{Kind: spool.Snapshot, ReplID: reply.id, Offset: reply.offset}
+	if _, err := l.spool.Begin(h); err != nil {
+		return err
+	}
+	l.replID.Store(&reply.id)
+	l.committed.Store(0)
+	// What is left of the old history may be published: the snapshot supersedes it.
+	l.gate.set(true)
+	err := c.receiveSnapshot(ctx, l.cfg.LinkTimeout, l.status.snapshotSize, func(p []byte) error {
+		l.status.snapshotReceived(int64(len(p)))
+		return l.spool.Append(ctx, p)
+	})
+	if err != nil {
+		return err
+	}
+	l.spool.Done()
+	h.Kind = spool.Stream
+	_, err = l.spool.Begin(h)
+	return err
+}
+
+// goOn opens a new section where the history has another name now, or where the old section was closed.
+func (l *link) goOn(from *event.Position, reply syncReply) error {
+	id := from.ReplID
+	if !reply.id.IsZero() {
+		id = reply.id
+	}
+	l.replID.Store(&id)
+	if last, ok := l.spool.Last(); ok && !last.Done && last.Kind == spool.Stream && last.ReplID == id && last.End() == from.Offset {
+		return nil
+	}
+	_, err := l.spool.Begin(spool.Header{Kind: spool.Stream, ReplID: id, Offset: from.Offset})
+	return err
+}
+
+// master is what a node says of itself before we ask it for its stream.
+type master struct {
+	version          string
+	replID, replID2  event.ReplID
+	offset           event.Offset
+	secondReplOffset event.Offset
+}
+
+// inspect asks the node who it is. That it is no master any more is an error: topology is looked up again.
+func (l *link) inspect(ctx context.Context, addr string) (master, error) {
+	client := l.cfg.Dialer.Client(addr)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	text, err := client.Info(ctx, "server", "replication").Result()
+	if err != nil {
+		// Before Redis 7 INFO takes one section.
+		text, err = client.Info(ctx).Result()
+	}
+	if err != nil {
+		return master{}, fmt.Errorf("INFO of master %s: %w", addr, err)
+	}
+	info := parseInfo(text)
+	if role := info["role"]; role != "master" {
+		return master{}, fmt.Errorf("connect to master %s: its role is %q now", addr, role)
+	}
+	m := master{version: info["redis_version"]}
+	if v := info["valkey_version"]; v != "" {
+		m.version = v
+	}
+	if m.replID, err = event.ParseReplID(info["master_replid"]); err != nil {
+		return master{}, fmt.Errorf("INFO of master %s: %w", addr, err)
+	}
+	// Absent before Redis 4, all zeroes where there is none.
+	m.replID2, _ = event.ParseReplID(info["master_replid2"])
+	m.offset = event.Offset(atoi(info["master_repl_offset"]))
+	m.secondReplOffset = event.Offset(atoi(info["second_repl_offset"]))
+	return m, nil
+}
+
+func atoi(s string) int64 {
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
+}
+
+func parseInfo(text string) map[string]string {
+	m := map[string]string{}
+	for line := range strings.Lines(text) {
+		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			m[k] = v
+		}
+	}
+	return m
+}
+
+// resumeAt decides from where to ask for the stream: nil asks for a snapshot.
+//
+// Where the shard has left our history (a failover), the part of it that the new master does not have is cut off before
+// anything is asked. Had some of that been published already, the log holds writes that the shard has lost: a new
+// generation repairs it.
+func (l *link) resumeAt(m master) (*event.Position, error) {
+	last, ok := l.spool.Last()
+	if !ok || last.Kind != spool.Stream || l.mustFull.Load() {
+		return nil, nil
+	}
+	at := event.Position{ReplID: last.ReplID, Offset: last.End()}
+	if m.replID == at.ReplID || m.replID2 != at.ReplID {
+		// The same history; or an unknown one, and then the master answers PSYNC with a full resynchronisation.
+		return &at, nil
+	}
+	// second_repl_offset is the first offset that the old history does not have.
+	parted := m.secondReplOffset - 1
+	if at.Offset <= parted {
+		return &at, nil
+	}
+	diverged := false
+	err := l.gate.cut(func(published event.Position) error {
+		if published.ReplID == at.ReplID && published.Offset > parted || parted < last.Offset {
+			diverged = true
+			return nil
+		}
+		at.Offset = parted
+		return l.spool.Cut(parted)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if diverged {
+		l.log.Warn("the new master lacks writes that are published: a new generation follows",
+			"replid", at.ReplID.String(), "parted", int64(parted), "published", int64(l.gate.at().Offset))
+		l.mustFull.Store(true)
+		return nil, nil
+	}
+	return &at, nil
+}
+
+// acknowledge sends our offset once a second and when the lane asks for it, until the connection breaks.
+func (l *link) acknowledge(ctx context.Context, c *replConn) {
+	tick := time.NewTicker(ackInterval)
+	defer tick.Stop()
+	for {
+		if err := c.acknowledge(event.Offset(l.committed.Load())); err != nil {
+			// The reader meets the same broken connection and reports it.
+			c.Close()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-l.wake:
+		}
+	}
+}

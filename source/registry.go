@@ -1,0 +1,176 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/topology"
+)
+
+// registry numbers the shards. It is written under the connector's own transactional id, so that a worker that was
+// fenced cannot number anything.
+type registry struct {
+	cfg   *Config
+	adm   *kadm.Client
+	topic kafka.Topic
+	state offsets.Registry
+}
+
+// open fences the connector and reads the registry.
+func (r *registry) open(ctx context.Context) (*kgo.Client, error) {
+	cl, err := r.cfg.Kafka.Client(
+		kgo.TransactionalID(r.cfg.Connector),
+		kgo.TransactionTimeout(r.cfg.TransactionTimeout),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.read(ctx, cl); err != nil {
+		cl.Close()
+		return nil, err
+	}
+	return cl, nil
+}
+
+func (r *registry) read(ctx context.Context, cl *kgo.Client) error {
+	if _, _, err := cl.ProducerID(ctx); err != nil {
+		return fmt.Errorf("fence connector %s: %w", r.cfg.Connector, err)
+	}
+	topic := offsets.Topic(r.cfg.Prefix)
+	spans, err := kafka.Spans(ctx, r.adm, topic)
+	if err != nil {
+		return err
+	}
+	var state offsets.State
+	span := map[int32]kafka.Span{offsets.RegistryPartition: spans[offsets.RegistryPartition]}
+	err = r.cfg.Kafka.ReadCommitted(ctx, topic, span, func(rec *kgo.Record) error {
+		return state.Apply(r.cfg.Connector, rec.Key, rec.Value)
+	})
+	if err != nil {
+		return fmt.Errorf("read registry of connector %s: %w", r.cfg.Connector, err)
+	}
+	r.state = offsets.Registry{TopicID: r.topic.ID, Partitions: r.topic.Partitions}
+	if state.Registry == nil {
+		return nil
+	}
+	r.state = *state.Registry
+	if r.state.Partitions != r.topic.Partitions {
+		return &PartitionsError{Topic: r.topic.Name, Have: r.topic.Partitions, Want: r.state.Partitions}
+	}
+	r.state.TopicID = r.topic.ID
+	return nil
+}
+
+// PartitionsError: the data topic has another number of partitions than when the connector began.
+type PartitionsError struct {
+	Topic      string
+	Have, Want int32
+}
+
+func (e *PartitionsError) Error() string {
+	return fmt.Sprintf("check topic %s: it has %d partitions, and this connector began with %d: "+
+		"the number maps slots to partitions and cannot change, or the order of every key is lost; use a new topic.prefix", e.Topic, e.Have, e.Want)
+}
+
+// number gives each shard of the topology its number. A shard is known by a replication ID, then by a node, then by its
+// shard id; replIDs tells the histories of each master by node id.
+func (r *registry) number(t *topology.Topology, replIDs map[string][]event.ReplID) map[event.Shard]topology.Shard {
+	taken := map[event.Shard]topology.Shard{}
+	for _, s := range t.Shards {
+		if s.Slots.IsEmpty() {
+			continue
+		}
+		i := r.recognise(s, replIDs[s.Master.ID], taken)
+		if i < 0 {
+			r.state.Shards = append(r.state.Shards, offsets.Known{Shard: r.next()})
+			i = len(r.state.Shards) - 1
+		}
+		k := &r.state.Shards[i]
+		k.ShardID, k.Slots, k.Gone = s.ShardID, s.Slots.String(), false
+		k.NodeIDs = nodeIDs(s)
+		k.ReplIDs = mergeReplIDs(replIDs[s.Master.ID], k.ReplIDs)
+		taken[k.Shard] = s
+	}
+	for i := range r.state.Shards {
+		if _, ok := taken[r.state.Shards[i].Shard]; !ok {
+			r.state.Shards[i].Gone = true
+		}
+	}
+	return taken
+}
+
+const keptReplIDs = 8
+
+func mergeReplIDs(newest, known []event.ReplID) []event.ReplID {
+	out := slices.Clone(newest)
+	for _, id := range known {
+		if !slices.Contains(out, id) && len(out) < keptReplIDs {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func (r *registry) next() event.Shard {
+	var last event.Shard
+	for _, k := range r.state.Shards {
+		last = max(last, k.Shard)
+	}
+	return last + 1
+}
+
+func nodeIDs(s topology.Shard) []string {
+	ids := []string{s.Master.ID}
+	for _, n := range s.Replicas {
+		ids = append(ids, n.ID)
+	}
+	return ids
+}
+
+func (r *registry) recognise(s topology.Shard, replIDs []event.ReplID, taken map[event.Shard]topology.Shard) int {
+	ids := nodeIDs(s)
+	for _, known := range []func(offsets.Known) bool{
+		func(k offsets.Known) bool { return intersect(k.ReplIDs, replIDs) },
+		func(k offsets.Known) bool { return intersect(k.NodeIDs, ids) },
+		func(k offsets.Known) bool { return k.ShardID != "" && k.ShardID == s.ShardID },
+	} {
+		for i, k := range r.state.Shards {
+			if _, ok := taken[k.Shard]; !ok && known(k) {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
+func intersect[T comparable](a, b []T) bool {
+	return slices.ContainsFunc(a, func(v T) bool { return slices.Contains(b, v) })
+}
+
+// write commits the registry.
+func (r *registry) write(ctx context.Context, cl *kgo.Client) error {
+	key, value, err := offsets.RegistryRecord(r.cfg.Connector, r.state)
+	if err != nil {
+		return err
+	}
+	if err := cl.BeginTransaction(); err != nil {
+		return fmt.Errorf("write registry: %w", err)
+	}
+	rec := &kgo.Record{Topic: offsets.Topic(r.cfg.Prefix), Partition: offsets.RegistryPartition, Key: key, Value: value}
+	if err := cl.ProduceSync(ctx, rec).FirstErr(); err != nil {
+		return fmt.Errorf("write registry: %w", errors.Join(err, cl.EndTransaction(ctx, kgo.TryAbort)))
+	}
+	if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("write registry: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,281 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/redis/topology"
+	"github.com/redriver/redriver/source/spool"
+)
+
+// Source carries one cluster into one topic.
+type Source struct {
+	cfg Config
+	log *slog.Logger
+
+	mu     sync.Mutex
+	shards map[event.Shard]*shard
+}
+
+// shard is what runs for one shard.
+type shard struct {
+	status *ShardStatus
+	spool  *spool.Spool
+	mu     sync.Mutex
+	known  topology.Shard
+}
+
+// New checks the configuration. It dials nothing.
+func New(cfg Config, log *slog.Logger) (*Source, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Source{cfg: cfg, log: log, shards: map[event.Shard]*shard{}}, nil
+}
+
+// Status of all shards, by number.
+func (s *Source) Status() []Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Snapshot
+	for _, sh := range s.shards {
+		n := sh.status.read()
+		if sh.spool != nil {
+			n.SpoolBytes = sh.spool.Bytes()
+		}
+		out = append(out, n)
+	}
+	slices.SortFunc(out, func(a, b Snapshot) int { return int(a.Shard) - int(b.Shard) })
+	return out
+}
+
+// Run replicates until ctx is done; then it commits what it has read and returns nil.
+func (s *Source) Run(ctx context.Context) error {
+	adm, err := s.cfg.Kafka.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	found, replIDs, err := s.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	topic, err := s.topics(ctx, adm)
+	if err != nil {
+		return err
+	}
+	reg := &registry{cfg: &s.cfg, adm: adm, topic: topic}
+	cl, err := reg.open(ctx)
+	if err != nil {
+		return err
+	}
+	numbered := reg.number(found, replIDs)
+	err = reg.write(ctx, cl)
+	cl.Close()
+	if err != nil {
+		return err
+	}
+	limit := newHostLimit(s.cfg.FullSyncsPerHost)
+	g, ctx := errgroup.WithContext(ctx)
+	for n, known := range numbered {
+		g.Go(func() error { return s.runShard(ctx, adm, topic, limit, n, known) })
+	}
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// inspect looks at the cluster before anything is written anywhere.
+func (s *Source) inspect(ctx context.Context) (*topology.Topology, map[string][]event.ReplID, error) {
+	t, err := topology.Discover(ctx, s.cfg.Dialer, s.cfg.Seeds)
+	if err != nil {
+		return nil, nil, fmt.Errorf("discover source: %w", err)
+	}
+	if !t.Uncovered.IsEmpty() {
+		s.log.Warn("no master serves some slots of the source: their keys are not carried", "slots", t.Uncovered.String())
+	}
+	if len(t.InFlight) > 0 {
+		m := t.InFlight[0]
+		return nil, nil, fmt.Errorf("discover source: slot %d is being moved from node %.8s to %.8s (%d slots in all): "+
+			"finish or cancel it first (redis-cli --cluster fix): slots that move while we join are not followed yet", m.Slot, m.From, m.To, len(t.InFlight))
+	}
+	replIDs := map[string][]event.ReplID{}
+	for _, sh := range t.Shards {
+		if sh.Slots.IsEmpty() {
+			continue
+		}
+		l := link{cfg: &s.cfg}
+		m, err := l.inspect(ctx, sh.Master.Addr)
+		if err != nil {
+			return nil, nil, fmt.Errorf("discover source: %w", err)
+		}
+		replIDs[sh.Master.ID] = append(replIDs[sh.Master.ID], m.replID)
+		if !m.replID2.IsZero() {
+			replIDs[sh.Master.ID] = append(replIDs[sh.Master.ID], m.replID2)
+		}
+	}
+	if len(replIDs) == 0 {
+		return nil, nil, errors.New("discover source: no master serves any slot: the cluster is not formed")
+	}
+	return t, replIDs, nil
+}
+
+// offsetsSegmentBytes keeps what a start has to read small.
+const offsetsSegmentBytes = 16 << 20
+
+// topics creates or checks both topics.
+func (s *Source) topics(ctx context.Context, adm *kadm.Client) (kafka.Topic, error) {
+	_, err := kafka.Ensure(ctx, adm, kafka.TopicSpec{
+		Name: offsets.Topic(s.cfg.Prefix), Partitions: offsets.Partitions, Replication: s.cfg.Replication,
+		Settings: map[string]string{"cleanup.policy": "compact", "segment.bytes": strconv.Itoa(offsetsSegmentBytes)},
+		Binding:  []string{"cleanup.policy"},
+		Hint:     "delete it only together with the data topic",
+	})
+	if err != nil {
+		return kafka.Topic{}, err
+	}
+	t, err := kafka.Ensure(ctx, adm, kafka.TopicSpec{
+		Name: offsets.ChangesTopic(s.cfg.Prefix), Partitions: s.cfg.Partitions, Replication: s.cfg.Replication,
+		Settings: map[string]string{"cleanup.policy": "delete"},
+		Binding:  []string{"cleanup.policy"},
+		Hint: "the number maps slots to partitions and cannot change while the log is used: set topic.partitions to what the topic has, " +
+			"or use a new topic.prefix",
+	})
+	for _, w := range t.Warnings {
+		s.log.Warn(w)
+	}
+	return t, err
+}
+
+func (s *Source) runShard(ctx context.Context, adm *kadm.Client, topic kafka.Topic, limit *hostLimit, n event.Shard, known topology.Shard) error {
+	log := s.log.With("shard", uint32(n))
+	sp, err := spool.Open(spool.Config{
+		Dir:         filepath.Join(s.cfg.DataDir, s.cfg.Connector, fmt.Sprintf("shard-%d", n)),
+		MemoryBytes: s.cfg.SpoolMemoryBytes, DiskBytes: s.cfg.SpoolDiskBytes, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer sp.Close()
+	sh := &shard{status: &ShardStatus{}, spool: sp, known: known}
+	sh.status.update(func(t *Snapshot) { t.Shard, t.Stage, t.Master = n, StageStarting, known.Master.Addr })
+	sh.status.owns(&known.Slots)
+	s.mu.Lock()
+	s.shards[n] = sh
+	s.mu.Unlock()
+
+	gate := newGate()
+	lk := &link{cfg: &s.cfg, limit: limit, spool: sp, gate: gate, status: sh.status, log: log, wake: make(chan struct{}, 1)}
+	lk.locate = func(ctx context.Context) (string, error) { return s.locate(ctx, sh) }
+	ln := &lane{cfg: &s.cfg, shard: n, topic: topic, adm: adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log, ready: make(chan struct{})}
+	ln.owned = sh.slots
+	ln.ask = func(ctx context.Context, args [][]byte) ([][]byte, error) { return s.askKeys(ctx, sh, args) }
+
+	// The link ends when the lane has ended, so that it acknowledges the last commit.
+	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLink()
+	var wg sync.WaitGroup
+	wg.Go(func() { // ends with linkCtx
+		select {
+		case <-ln.ready:
+			if err := lk.run(linkCtx); err != nil && linkCtx.Err() == nil {
+				log.Error("link ended", "err", err)
+			}
+		case <-linkCtx.Done():
+		}
+	})
+	err = ln.run(ctx)
+	stopLink()
+	wg.Wait()
+	if err != nil {
+		return fmt.Errorf("shard %d: %w", n, err)
+	}
+	return nil
+}
+
+func (sh *shard) slots() slot.Set {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.known.Slots
+}
+
+// locate finds the shard's master: asked for at every connect, because it may be another node than before.
+func (s *Source) locate(ctx context.Context, sh *shard) (string, error) {
+	sh.mu.Lock()
+	known := sh.known
+	sh.mu.Unlock()
+	seeds := []string{known.Master.Addr}
+	for _, r := range known.Replicas {
+		seeds = append(seeds, r.Addr)
+	}
+	for _, a := range s.cfg.Seeds {
+		if !slices.Contains(seeds, a) {
+			seeds = append(seeds, a)
+		}
+	}
+	seeds = slices.DeleteFunc(seeds, func(a string) bool { return a == "" })
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	t, err := topology.Discover(ctx, s.cfg.Dialer, seeds)
+	if err != nil {
+		return "", fmt.Errorf("find the shard's master: %w", err)
+	}
+	ids := nodeIDs(known)
+	for _, c := range t.Shards {
+		if !c.Slots.IsEmpty() && (intersect(nodeIDs(c), ids) || c.ShardID != "" && c.ShardID == known.ShardID) {
+			sh.mu.Lock()
+			sh.known = c
+			sh.mu.Unlock()
+			sh.status.owns(&c.Slots)
+			return c.Master.Addr, nil
+		}
+	}
+	return "", errors.New("find the shard's master: none of its nodes serves slots now")
+}
+
+const askTimeout = 5 * time.Second
+
+// askKeys asks the shard's own COMMAND GETKEYS.
+func (s *Source) askKeys(ctx context.Context, sh *shard, args [][]byte) ([][]byte, error) {
+	sh.mu.Lock()
+	addr := sh.known.Master.Addr
+	sh.mu.Unlock()
+	client := s.cfg.Dialer.Client(addr)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	question := []any{"COMMAND", "GETKEYS"}
+	for _, a := range args {
+		question = append(question, a)
+	}
+	keys, err := client.Do(ctx, question...).StringSlice()
+	var refused redis.Error
+	if errors.As(err, &refused) && !strings.HasPrefix(refused.Error(), "LOADING") {
+		return nil, stop(fmt.Errorf("%s answers COMMAND GETKEYS: %w", addr, err))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", addr, err)
+	}
+	out := make([][]byte, len(keys))
+	for i, k := range keys {
+		out[i] = []byte(k)
+	}
+	return out, nil
+}
