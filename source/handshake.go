@@ -241,8 +241,10 @@ func (c *replConn) snapshotHeader(silence time.Duration) (string, error) {
 func (c *replConn) receiveMarked(ctx context.Context, mark []byte, silence time.Duration, buf []byte, take func([]byte) error) error {
 	held := 0 // bytes at the start of buf that may be the beginning of the mark
 	for {
-		if err := c.SetDeadline(time.Now().Add(silence)); err != nil {
-			return fmt.Errorf("set deadline: %w", err)
+		if c.r.Buffered() == 0 {
+			if err := c.SetDeadline(time.Now().Add(silence)); err != nil {
+				return fmt.Errorf("set deadline: %w", err)
+			}
 		}
 		chunk, err := c.r.Peek(1)
 		if err == nil {

@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	receiveBytes  = 256 << 10
-	ackInterval   = time.Second
-	backoffFirst  = 100 * time.Millisecond
-	backoffMax    = 10 * time.Second
-	resyncBackoff = time.Minute
+	receiveBytes = 256 << 10
+	ackInterval  = time.Second
+	firstAcks    = 100 * time.Millisecond
+	backoffFirst = 100 * time.Millisecond
+	backoffMax   = 10 * time.Second
 	// settled is how long a session has to last for the next one to start at once.
 	settled = 30 * time.Second
 )
@@ -42,6 +42,7 @@ type link struct {
 	replID    atomic.Pointer[event.ReplID]
 	wake      chan struct{} // asks for an acknowledgement now; capacity 1
 	mustFull  atomic.Bool   // the lane needs a new generation
+	flowing   atomic.Bool   // this session has received some of the stream
 	cancel    atomic.Pointer[context.CancelCauseFunc]
 }
 
@@ -160,6 +161,7 @@ func (l *link) follow(ctx context.Context, c *replConn, from *event.Position, re
 	} else if err := l.goOn(from, reply); err != nil {
 		return err
 	}
+	l.flowing.Store(false)
 	acks := make(chan struct{})
 	go func() { // ends with ackCtx or a broken connection
 		defer close(acks)
@@ -185,6 +187,7 @@ func (l *link) stream(ctx context.Context, c *replConn) error {
 			}
 			return fmt.Errorf("read stream of %s: %w", c.addr, err)
 		}
+		l.flowing.Store(true)
 		if err := l.spool.Append(ctx, buf[:n]); err != nil {
 			return err
 		}
@@ -329,13 +332,20 @@ func (l *link) resumeAt(m master) (*event.Position, error) {
 
 // acknowledge sends our offset once a second and when the lane asks for it, until the connection breaks.
 func (l *link) acknowledge(ctx context.Context, c *replConn) {
-	tick := time.NewTicker(ackInterval)
+	// Behind a diskless snapshot the master sends nothing before it has an acknowledgement, and overlooks one that comes
+	// before it is ready for it: ask often until the stream flows.
+	tick := time.NewTicker(firstAcks)
 	defer tick.Stop()
+	flowing := false
 	for {
 		if err := c.acknowledge(event.Offset(l.committed.Load())); err != nil {
 			// The reader meets the same broken connection and reports it.
 			c.Close()
 			return
+		}
+		if !flowing && l.flowing.Load() {
+			flowing = true
+			tick.Reset(ackInterval)
 		}
 		select {
 		case <-ctx.Done():

@@ -107,6 +107,9 @@ func (p *publisher) entries(ctx context.Context, sec spool.Section, skip uint64)
 			if err := p.progress(max(n, skip)); err != nil {
 				return err
 			}
+			if err := p.relieve(spool.Place{Section: sec.Number, Byte: reader.Consumed()}); err != nil {
+				return err
+			}
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -162,14 +165,18 @@ func (p *publisher) progress(entries uint64) error {
 	if err := p.commitAs(next, nil); err != nil {
 		return err
 	}
-	p.status.update(func(s *Snapshot) { s.SnapshotEntries = entries })
-	p.status.update(func(s *Snapshot) { s.Entries = entries })
-	return p.relieve()
+	p.status.update(func(s *Snapshot) { s.SnapshotEntries, s.Entries = entries, entries })
+	return nil
 }
 
-// relieve trims a snapshot that fills the spool: better to begin a new generation after an interruption than to stop
+// relieve trims a snapshot that fills the spool: better to need a new generation after an interruption than to stop
 // reading from the master now.
-func (p *publisher) relieve() error { return nil }
+func (p *publisher) relieve(at spool.Place) error {
+	if p.spool.Bytes() < p.spool.Capacity()/4*3 {
+		return nil
+	}
+	return p.spool.Trim(at)
+}
 
 // complete commits the end, and the boundary where consumers may start.
 func (p *publisher) complete(sec spool.Section) error {

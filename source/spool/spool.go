@@ -178,6 +178,9 @@ func (s *Spool) Bytes() int64 {
 	return n
 }
 
+// Capacity is how many bytes memory and disk hold together.
+func (s *Spool) Capacity() int64 { return s.cfg.MemoryBytes + s.cfg.DiskBytes }
+
 // DiskBytes is how many bytes of disk are used.
 func (s *Spool) DiskBytes() int64 {
 	s.mu.Lock()
