@@ -80,9 +80,26 @@ func TestPsyncAnswers(t *testing.T) {
 	}
 }
 
+// tcp is a pair of connected sockets: unlike net.Pipe they keep what was written before the other end closed.
+func tcp(t *testing.T) (ours, theirs net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if ours, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if theirs, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return ours, theirs
+}
+
 func receive(t *testing.T, wire string) (snapshot, behind string, err error) {
 	t.Helper()
-	ours, theirs := net.Pipe()
+	ours, theirs := tcp(t)
 	defer ours.Close()
 	go func() {
 		_, _ = theirs.Write([]byte(wire))
@@ -129,7 +146,7 @@ func TestEndMarkSplitOverReadsIsFound(t *testing.T) {
 	body := "REDIS" + mark[:17]
 	wire := body + mark + "+stream"
 	for i := range len(wire) {
-		ours, theirs := net.Pipe()
+		ours, theirs := tcp(t)
 		go func() {
 			_, _ = theirs.Write([]byte("$EOF:" + mark + "\r\n"))
 			_, _ = theirs.Write([]byte(wire[:i]))
