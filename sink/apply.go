@@ -1,0 +1,386 @@
+package sink
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/resp"
+)
+
+// apply brings runs to the target, whatever it takes, and returns when all are applied. Stop-and-wait is what keeps the
+// order: nothing of a later batch is sent before.
+//
+// first, and then again for whatever is left: one round sends all runs and reads all answers. A run whose front unit met
+// a passing trouble is sent again from that unit on, also the units behind it that were taken: SET k refused for want of
+// memory, DEL k done, SET k done now would bring k back to life.
+func (w *worker) apply(ctx context.Context, runs []*run, next int64) error {
+	for attempt := 0; len(runs) > 0; attempt++ {
+		if attempt > 0 && w.soft.Err() != nil {
+			return errStopped
+		}
+		if err := w.s.group.lease.wait(ctx); err != nil {
+			return err
+		}
+		before := countUnits(runs)
+		if err := w.round(ctx, runs, next); err != nil {
+			return err
+		}
+		reopen := w.broken()
+		left := runs[:0]
+		for _, r := range runs {
+			if r.settle() {
+				left = append(left, r)
+				reopen = reopen || r.failed && r.verdict == moved
+			}
+		}
+		if runs = left; len(runs) == 0 && !reopen {
+			return nil
+		}
+		// What is sent a second time may have been applied the first time.
+		w.window = max(w.window, next)
+		if countUnits(runs) < before {
+			attempt = 0
+		}
+		if len(runs) > 0 {
+			w.trouble(runs[0])
+		}
+		if err := w.pause(ctx, attempt); err != nil {
+			return err
+		}
+		if reopen {
+			var err error
+			if runs, err = w.reopen(ctx, runs); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func countUnits(runs []*run) (n int) {
+	for _, r := range runs {
+		n += len(r.units)
+	}
+	return n
+}
+
+// reopen restores the connections and drops from the runs what was applied after all. Watermarks are dropped too: the
+// nodes may have other slots now, so the next batch writes all of them.
+func (w *worker) reopen(ctx context.Context, runs []*run) ([]*run, error) {
+	for attempt := 0; ; attempt++ {
+		checkpoints, err := w.resume(ctx)
+		if err == nil {
+			left := runs[:0]
+			for _, r := range runs {
+				if c, ok := checkpoints[r.slot]; ok && r.mark == nil {
+					r.skip(c.offset)
+				}
+				if r.mark == nil && len(r.units) > 0 {
+					r.askAt = ""
+					left = append(left, r)
+				}
+			}
+			w.marksDue = true
+			return left, nil
+		}
+		if classOf(err) != Retry {
+			return nil, err
+		}
+		w.warn("cannot reach the target", err)
+		if w.soft.Err() != nil {
+			return nil, errStopped
+		}
+		if err := w.pause(ctx, attempt); err != nil {
+			return nil, err
+		}
+	}
+}
+
+const (
+	firstPause = 5 * time.Millisecond
+	maxPause   = time.Second
+)
+
+// pause waits a little longer with each attempt. A partition that is taken away does not wait.
+func (w *worker) pause(ctx context.Context, attempt int) error {
+	d := min(firstPause<<min(attempt, 10), maxPause)
+	d = d/2 + rand.N(d/2+1)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-w.soft.Done():
+		return nil
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// parcel is what one node gets in one round.
+type parcel struct {
+	conn      *conn
+	bufs      net.Buffers
+	tail      []byte // small commands are copied into one buffer, large ones go by themselves
+	shipments []shipment
+}
+
+// shipment is one answerable part of a parcel: a unit, or a transaction.
+type shipment struct {
+	run    *run
+	units  []*unit
+	multi  bool
+	asking bool
+	// checkpoint tells that the transaction ends with the slot's checkpoint.
+	checkpoint bool
+}
+
+// byReferenceBytes is from when on a unit is not copied.
+const byReferenceBytes = 16 << 10
+
+func (p *parcel) append(b []byte) {
+	if len(b) < byReferenceBytes {
+		p.tail = append(p.tail, b...)
+		return
+	}
+	p.flush()
+	p.bufs = append(p.bufs, b)
+}
+
+func (p *parcel) flush() {
+	if len(p.tail) > 0 {
+		p.bufs = append(p.bufs, p.tail)
+		p.tail = nil
+	}
+}
+
+var (
+	wireMulti  = resp.AppendCommand(nil, "MULTI")
+	wireExec   = resp.AppendCommand(nil, "EXEC")
+	wireAsking = resp.AppendCommand(nil, "ASKING")
+)
+
+// round sends the runs and reads every answer.
+func (w *worker) round(ctx context.Context, runs []*run, next int64) error {
+	parcels := map[*conn]*parcel{}
+	var order []*parcel
+	for _, r := range runs {
+		r.confirmed, r.failed, r.reply = 0, false, ""
+		c, err := w.connFor(ctx, r)
+		if err != nil {
+			if classOf(err) != Retry {
+				return err
+			}
+			r.failed, r.verdict, r.reply = true, moved, err.Error()
+			continue
+		}
+		p := parcels[c]
+		if p == nil {
+			p = &parcel{conn: c}
+			parcels[c] = p
+			order = append(order, p)
+		}
+		w.pack(p, r)
+	}
+	for _, p := range order {
+		p.flush()
+		p.conn.send(p.bufs)
+	}
+	var stop *RefusedError
+	for _, p := range order {
+		if err := w.receive(p); err != nil && (stop == nil || err.Offset < stop.Offset) {
+			stop = err
+		}
+	}
+	if stop != nil {
+		w.recordRefused(stop, next)
+		return stop
+	}
+	return nil
+}
+
+func (w *worker) pack(p *parcel, r *run) {
+	asking := r.askAt != ""
+	ship := func(s shipment) {
+		s.run, s.asking = r, asking
+		p.shipments = append(p.shipments, s)
+		if asking {
+			p.append(wireAsking)
+		}
+		if s.multi {
+			p.append(wireMulti)
+		}
+		for _, u := range s.units {
+			p.append(u.commands)
+		}
+		if s.checkpoint {
+			c := checkpoint{w.s.topic.ID, w.partition, s.units[len(s.units)-1].offset}
+			p.tail = resp.AppendCommandBytes(p.tail, []byte("SET"), own.Key(own.Checkpoint, w.s.cfg.Name, r.slot), c.append(nil))
+		}
+		if s.multi {
+			p.append(wireExec)
+		}
+	}
+	if r.guarded {
+		ship(shipment{units: r.units, multi: true, checkpoint: true})
+		return
+	}
+	for i, u := range r.units {
+		ship(shipment{units: r.units[i : i+1], multi: u.count > 1})
+		if r.careful {
+			return
+		}
+	}
+}
+
+// receive reads the answers of one node. A connection that is lost leaves its runs with what was confirmed before.
+func (w *worker) receive(p *parcel) (stop *RefusedError) {
+	for _, s := range p.shipments {
+		answer, err := w.receiveOne(p.conn, s)
+		r := s.run
+		switch {
+		case err != nil:
+			if !r.failed {
+				r.failed, r.verdict, r.reply = true, moved, err.Error()
+			}
+		case r.failed:
+			// An earlier unit of the slot has to come first: this one will be sent again behind it.
+		case answer.refused != nil:
+			r.failed, r.verdict = true, refused
+			if stop == nil || answer.refused.Offset < stop.Offset {
+				stop = answer.refused
+			}
+		case answer.verdict == applied:
+			r.confirmed += len(s.units)
+			r.askAt = ""
+			w.count(s)
+			if r.mark != nil {
+				w.written[r.slot] = *r.mark
+			}
+		default:
+			r.failed, r.verdict, r.reply = true, answer.verdict, answer.reply
+			r.askAt = ""
+			switch answer.verdict {
+			case asked:
+				r.careful = true
+				r.askAt = redirect(answer.reply, p.conn.addr)
+			case split:
+				r.careful = true
+			}
+		}
+	}
+	return stop
+}
+
+// answer is what the target made of one shipment.
+type answer struct {
+	verdict verdict
+	reply   string
+	refused *RefusedError
+}
+
+func (w *worker) receiveOne(c *conn, s shipment) (answer, error) {
+	if c.broken {
+		return answer{}, errLostConn
+	}
+	var first answer // the first trouble: it decides for the whole shipment
+	note := func(r resp.Reply, u *unit, i int) {
+		if r.Kind == resp.KindError && first.verdict == applied {
+			first = w.weigh(string(r.Str), u, i, false)
+		}
+	}
+	if s.asking {
+		r, err := c.read()
+		if err != nil {
+			return answer{}, err
+		}
+		note(r, s.units[0], 0)
+	}
+	if !s.multi {
+		r, err := c.read()
+		if err != nil {
+			return answer{}, err
+		}
+		note(r, s.units[0], 0)
+		return first, nil
+	}
+	r, err := c.read()
+	if err != nil {
+		return answer{}, err
+	}
+	note(r, s.units[0], 0)
+	queued := 0
+	if s.checkpoint {
+		queued = 1
+	}
+	for _, u := range s.units {
+		for i := range u.count {
+			if r, err = c.read(); err != nil {
+				return answer{}, err
+			}
+			note(r, u, i)
+		}
+	}
+	if queued == 1 {
+		if r, err = c.read(); err != nil {
+			return answer{}, err
+		}
+		note(r, s.units[0], 0)
+	}
+	if r, err = c.read(); err != nil {
+		return answer{}, err
+	}
+	if r.Kind != resp.KindArray {
+		note(r, s.units[0], 0)
+		if first.verdict == applied && first.refused == nil {
+			return answer{}, fmt.Errorf("%w: answer to EXEC makes no sense", errLostConn)
+		}
+		return first, nil
+	}
+	return w.executed(s, r.Elems), nil
+}
+
+// executed looks at the answers inside EXEC: the transaction has taken effect, but for the commands that failed.
+func (w *worker) executed(s shipment, replies []resp.Reply) answer {
+	i := 0
+	for _, u := range s.units {
+		for n := range u.count {
+			if i < len(replies) && replies[i].Kind == resp.KindError {
+				a := w.weigh(string(replies[i].Str), u, n, true)
+				if a.verdict != applied {
+					if a.refused == nil {
+						a.refused = w.refusal(string(replies[i].Str), u, n, true)
+					}
+					a.verdict = refused
+					return a
+				}
+			}
+			i++
+		}
+	}
+	return answer{}
+}
+
+// weigh judges an error of a command.
+func (w *worker) weigh(line string, u *unit, i int, exec bool) answer {
+	v := judge(line)
+	switch v {
+	case passable:
+		if u.blind && u.offset < w.window && u.offset != w.refused {
+			w.stat.passedOver.Add(1)
+			return answer{}
+		}
+		return answer{verdict: refused, reply: line, refused: w.refusal(line, u, i, exec)}
+	case refused:
+		return answer{verdict: refused, reply: line, refused: w.refusal(line, u, i, exec)}
+	}
+	return answer{verdict: v, reply: line}
+}
+
+func (w *worker) refusal(line string, u *unit, i int, exec bool) *RefusedError {
+	return &RefusedError{
+		Partition: w.partition, Offset: u.offset, Command: u.commandAt(i), Key: u.key, Reply: line, Exec: exec,
+	}
+}

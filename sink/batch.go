@@ -1,0 +1,127 @@
+package sink
+
+import (
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// batch is what a partition sends before it waits for all answers.
+type batch struct {
+	units []*unit
+	bytes int
+	// next is the Kafka offset behind the batch: once all units are applied, everything below it is.
+	next  int64
+	loads map[slot.Slot]*load
+	// then is done when all units are applied: a sweep or a flush. It ends the batch.
+	then *control
+	// over is set when the batch takes no more.
+	over bool
+}
+
+// load is what a batch holds of one slot.
+type load struct {
+	bytes, commands int
+	guarded         bool
+}
+
+// control is a control event to carry out between two batches.
+type control struct {
+	kind       event.Kind
+	offset     int64
+	shard      event.Shard
+	generation event.Generation
+	slots      slot.Set
+	seen       *seenSet
+	// first: the shard's first generation at this target.
+	first bool
+}
+
+const (
+	// A slot's transaction is executed in one go by the target, during which it serves nobody else.
+	maxGroupBytes    = 1 << 20
+	maxGroupCommands = 1000
+)
+
+// limits of a batch.
+type limits struct{ bytes, units int }
+
+// fits tells whether the unit may join. An empty batch takes any.
+func (b *batch) fits(u *unit, l limits) bool {
+	if len(b.units) == 0 {
+		return true
+	}
+	if b.over || len(b.units) >= l.units || b.bytes+len(u.commands) > l.bytes {
+		return false
+	}
+	have := b.loads[u.slot]
+	if have == nil || !have.guarded && u.blind {
+		return true
+	}
+	return have.bytes+len(u.commands) <= maxGroupBytes && have.commands+u.count <= maxGroupCommands
+}
+
+func (b *batch) add(u *unit) {
+	b.units = append(b.units, u)
+	b.bytes += len(u.commands)
+	if b.loads == nil {
+		b.loads = map[slot.Slot]*load{}
+	}
+	l := b.loads[u.slot]
+	if l == nil {
+		l = &load{}
+		b.loads[u.slot] = l
+	}
+	l.bytes += len(u.commands)
+	l.commands += u.count
+	l.guarded = l.guarded || !u.blind
+}
+
+// run is the units of one slot in a batch that are still to be applied, in order.
+type run struct {
+	slot  slot.Slot
+	units []*unit
+	// guarded: one of the units is, so all go in one transaction with the slot's checkpoint.
+	guarded bool
+	// mark is set when the run is not a slot's units but writes this watermark.
+	mark *watermark
+	// careful: one unit at a time, since the slot is being moved and each key may be on either side.
+	careful bool
+	// askAt is the node to ask next, this one time.
+	askAt string
+
+	// Of the last round: how many units from the front are applied, and what stopped the next one.
+	confirmed int
+	failed    bool
+	verdict   verdict
+	reply     string
+}
+
+// runs sorts a batch by slot, in the order in which the slots first appear.
+func (b *batch) runs() []*run {
+	bySlot := make(map[slot.Slot]*run, len(b.loads))
+	out := make([]*run, 0, len(b.loads))
+	for _, u := range b.units {
+		r := bySlot[u.slot]
+		if r == nil {
+			r = &run{slot: u.slot, guarded: b.loads[u.slot].guarded}
+			bySlot[u.slot] = r
+			out = append(out, r)
+		}
+		r.units = append(r.units, u)
+	}
+	return out
+}
+
+// settle takes what the last round confirmed out of the run and tells whether anything is left.
+func (r *run) settle() (left bool) {
+	r.units = r.units[r.confirmed:]
+	r.confirmed = 0
+	return len(r.units) > 0
+}
+
+// skip drops what the slot's checkpoint vouches for.
+func (r *run) skip(upTo int64) {
+	for len(r.units) > 0 && r.units[0].offset <= upTo {
+		r.units = r.units[1:]
+	}
+}

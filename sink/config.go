@@ -1,0 +1,144 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/topology"
+)
+
+// ExistingKeys says what a new sink does when the target already holds keys.
+type ExistingKeys string
+
+// The policies for keys that were at the target first.
+const (
+	// ExistingRefuse stops before anything is written. It is the default.
+	ExistingRefuse ExistingKeys = "refuse"
+	// ExistingReplace lets the sweep of each shard's first generation remove them, without a breaker.
+	ExistingReplace ExistingKeys = "replace"
+	// ExistingKeep leaves out the sweep of each shard's first generation.
+	ExistingKeep ExistingKeys = "keep"
+)
+
+// SweepPolicy says what happens with keys that a new generation no longer has.
+type SweepPolicy string
+
+// The policies of a sweep.
+const (
+	// SweepDelete removes them. It is the default.
+	SweepDelete SweepPolicy = "delete"
+	// SweepReport counts them and leaves them.
+	SweepReport SweepPolicy = "report"
+	// SweepKeep does not look for them.
+	SweepKeep SweepPolicy = "keep"
+)
+
+// Config says what a sink reads and where it writes. Zero values mean the defaults given.
+type Config struct {
+	// Name of the sink: [A-Za-z0-9._-]+. It names the consumer group and the sink's own keys in the target, so a name
+	// belongs to one pair of log and target for ever.
+	Name string
+	// Prefix of the topics, see package offsets.
+	Prefix string
+	Kafka  kafka.Config
+
+	// Dialer reaches the target's nodes, Seeds are some of them, host:port. The target must be a cluster.
+	Dialer *topology.Dialer
+	Seeds  []string
+
+	ExistingKeys ExistingKeys
+	Sweep        SweepPolicy
+	// SweepMax is the part of a shard's keys in one partition that a sweep may remove: above it, and above 100 keys, the
+	// sink stops and asks. Default 0.2; 1 switches the breaker off.
+	SweepMax float64
+
+	// BatchBytes and BatchUnits bound what one partition sends before it waits for the answers. Defaults 1 MiB, 2000.
+	BatchBytes int
+	BatchUnits int
+	// MaxEventBytes bounds one event joined from its chunks. Default 512 MiB, Redis's own bound of a value.
+	MaxEventBytes int
+	// FetchBytes is the memory for records that are read and not applied yet, over all partitions. Default 64 MiB. One
+	// Kafka batch per partition passes even when it is larger.
+	FetchBytes int
+
+	// SessionTimeout is the group's: a worker that is not heard of for so long loses its partitions, and stops writing by
+	// itself after two thirds of it. Default 30 s.
+	SessionTimeout time.Duration
+	// DrainTimeout bounds how long a partition that is taken away waits for answers in flight. Default 10 s.
+	DrainTimeout time.Duration
+	// ReplyTimeout is how long the target may be silent before its connection counts as lost. Default 30 s.
+	ReplyTimeout time.Duration
+}
+
+const (
+	defaultSweepMax       = 0.2
+	defaultBatchBytes     = 1 << 20
+	defaultBatchUnits     = 2000
+	defaultMaxEventBytes  = 512 << 20
+	defaultFetchBytes     = 64 << 20
+	defaultSessionTimeout = 30 * time.Second
+	defaultDrainTimeout   = 10 * time.Second
+	defaultReplyTimeout   = 30 * time.Second
+)
+
+// Validate returns all that is wrong with the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("sink: "+format, args...)) }
+	if !own.ValidName(c.Name) {
+		fault("name %q: want letters, digits, dot, underscore, minus", c.Name)
+	}
+	if c.Prefix == "" {
+		fault("no topic prefix given")
+	}
+	if err := c.Kafka.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.Dialer == nil || len(c.Seeds) == 0 {
+		fault("no target given")
+	}
+	switch c.ExistingKeys {
+	case "", ExistingRefuse, ExistingReplace, ExistingKeep:
+	default:
+		fault("existing keys %q: want refuse, replace or keep", c.ExistingKeys)
+	}
+	switch c.Sweep {
+	case "", SweepDelete, SweepReport, SweepKeep:
+	default:
+		fault("sweep %q: want delete, report or keep", c.Sweep)
+	}
+	if c.SweepMax < 0 || c.SweepMax > 1 {
+		fault("sweep maximum %g: want a part between 0 and 1", c.SweepMax)
+	}
+	if c.BatchBytes < 0 || c.BatchUnits < 0 || c.MaxEventBytes < 0 || c.FetchBytes < 0 {
+		fault("a limit is negative")
+	}
+	if c.SessionTimeout < 0 || c.DrainTimeout < 0 || c.ReplyTimeout < 0 {
+		fault("a timeout is negative")
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	defaultTo(&c.ExistingKeys, ExistingRefuse)
+	defaultTo(&c.Sweep, SweepDelete)
+	defaultTo(&c.SweepMax, defaultSweepMax)
+	defaultTo(&c.BatchBytes, defaultBatchBytes)
+	defaultTo(&c.BatchUnits, defaultBatchUnits)
+	defaultTo(&c.MaxEventBytes, defaultMaxEventBytes)
+	defaultTo(&c.FetchBytes, defaultFetchBytes)
+	defaultTo(&c.SessionTimeout, defaultSessionTimeout)
+	defaultTo(&c.DrainTimeout, defaultDrainTimeout)
+	defaultTo(&c.ReplyTimeout, defaultReplyTimeout)
+	return c
+}
+
+func defaultTo[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}

@@ -1,0 +1,87 @@
+// Package sink replays a log into a target Redis cluster: every write of the log takes effect once, in order within its
+// slot, through crashes, lost connections, failovers of the target and rebalances of the consumer group.
+//
+// It reads records (packages codec, offsets, kafka) and writes commands; it never speaks to a source. Sink.Run is called
+// by whoever assembles a connector.
+//
+// # Goroutines
+//
+//	Run            assembles, waits, and gives everything back in the end
+//	feed.run       polls Kafka and fills a bounded queue per partition; a full queue pauses its partition
+//	group.keep     proves membership each second (the lease), commits positions as a lag display
+//	group.watch    listens to the group's client
+//	worker.run     one per partition that is ours: reads its queue, writes to its connections
+//	conn.write     one per connection: writes what the worker hands it, while the worker reads the answers
+//
+// The group's callbacks start and end workers. A worker that is to end finishes the round in flight (Config.DrainTimeout),
+// writes its watermarks, and its position is committed; otherwise its sockets are closed and the next owner deals with an
+// unknown outcome.
+//
+// # Order
+//
+// A worker takes all that is there, up to Config.BatchBytes and BatchUnits, as a batch, sends it, and waits for every answer
+// before it takes more. Within a batch each slot goes to the node that owns it: as one MULTI ... EXEC with the slot's
+// checkpoint if any of its units is guarded, as they are if all are blind (see isBlind). So
+//
+//	(1) a guarded write goes only when all earlier writes of its slot are acknowledged, or in one transaction with them,
+//	(2) after a passing trouble (MOVED, ASK, TRYAGAIN, OOM, LOADING, ...) everything of the slot is sent again from the
+//	    first unit that was not taken, in order, also what was taken behind it,
+//	(3) the next batch of the partition waits, so one slot that cannot be written holds up its partition, and no other.
+//	    A transaction in a slot that the target is moving may have to wait until the move is done (TRYAGAIN).
+//
+// # What lies in the target
+//
+// A checkpoint (one per slot) says that everything of the slot up to a Kafka offset is applied. A watermark (one per
+// partition and node) says that everything of the partition below an offset is applied in certain slots, and how far ahead
+// anything may have been sent; it is the first command of each batch, and vouches for what was acknowledged before. A fence
+// (beside each watermark) counts the owners. See records.go for the bytes.
+//
+// Restart: for each slot the watermark that vouches for most decides, one on the slot's own node before any other; reading
+// begins at the least of the partition. Units at or below what is done in their slot are skipped, blind or not, entries
+// and flushes too. Between the restart offset and the end of what may have been sent lies the unknown window, in which a
+// blind write that meets another type, or no key, is passed over: its effect is undone by what follows.
+//
+//	1. SET k; HSET h f; INCR n    applied, crash before the next batch could write a watermark
+//	2. restart: SET k and HSET h f are applied again, INCR n and all before it in its slot are skipped by the checkpoint
+//
+// While a snapshot or a chunked event is open, reading begins at its first record (intake.restart), since what is
+// remembered of it would be incomplete otherwise; what was applied is still skipped.
+//
+// A target that lost acknowledged writes shows a lower watermark, or none, at the next connect, and in each second in
+// which nothing is to be done: the partition starts again from what it finds. Watermarks missing for a part of a partition
+// stop it: a person has to say what happened to the rest.
+//
+// # Fencing
+//
+// Whoever takes a partition over, on every node that has slots of it: proves that it is a member of the group, (1) raises
+// the fence, (2) kills all connections that are named after the partition, (3) reads checkpoints and watermarks, (4) writes.
+// Whoever connects again: proves, names the connection, compares the fence, kills, reads, writes. For a zombie Z and the
+// new owner N:
+//
+//	1. Z connects, names the connection, reads the fence: it is its own
+//	2. N raises the fence, then lists and kills: Z's connection has its name and is found
+//
+//	1. N raises the fence
+//	2. Z connects and reads the fence: it is not its own, Z does not write
+//
+// Z can also be stopped between its proof and raising the fence itself, and wake when N writes:
+//
+//	1. Z proves, sleeps; N takes over, writes
+//	2. Z raises the fence, kills N's connections, reads how far N came, goes on from there
+//	3. N connects again and sees a fence that is not its own: what Z did is unknown, so N trusts nothing it remembers, proves,
+//	   takes over again and starts from the watermarks, which vouch for what both did
+//
+// and whoever has not heard of the coordinator for two thirds of the session timeout sends nothing (lease). That clock stands
+// still while a machine sleeps; then the kill alone protects.
+//
+// A connection that is lost may have bytes on their way. Its successor kills it at the node before it reads the checkpoint:
+//
+//	1. MULTI INCR SET checkpoint EXEC lies in a buffer of the network, the connection breaks
+//	2. the new connection kills the old one: from here on its bytes are discarded
+//	3. the new connection reads the checkpoint: it is final
+//
+// # Not in this version
+//
+// Targets that are no cluster, databases other than 0, expiry times held back for a late replay, values the target cannot
+// RESTORE, keys larger than memory, fingerprints of a snapshot on disk, slots of a partition that go on while one waits.
+package sink

@@ -1,0 +1,205 @@
+package sink
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+)
+
+// crash ends a sink as kill -9 would: nothing is finished, nothing is written, bytes on their way stay on their way.
+func (r *running) crash() {
+	r.t.Helper()
+	r.Sink.mu.Lock()
+	g := r.Sink.group
+	r.Sink.mu.Unlock()
+	if g != nil {
+		g.mu.Lock()
+		for _, t := range g.running {
+			t.stop()
+			t.kill()
+		}
+		g.mu.Unlock()
+	}
+	r.cancel()
+	<-r.ended
+	if r.err != nil {
+		r.t.Fatalf("sink ended: %v", r.err)
+	}
+}
+
+// cut kills all connections of clients at one node of the target.
+func (r *rig) cut(rng *rand.Rand) {
+	nodes := r.target.Masters()
+	n := nodes[rng.IntN(len(nodes))]
+	n.Client().ClientKillByFilter(r.Context(), "TYPE", "normal", "SKIPME", "yes")
+}
+
+// TestOnce crashes sinks and cuts connections while writes come in; every INCR, APPEND and RPUSH of the source shows what
+// was lost, repeated or out of order.
+func TestOnce(t *testing.T) {
+	r := newRig(t, 3, 0)
+	rng := seed(t)
+	l := r.lane()
+	l.snapshot()
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	faults := rand.New(rand.NewPCG(rng.Uint64(), 2))
+	wait.Go(func() { // ends after a fixed number of writes
+		defer close(stop)
+		for range 250 {
+			l.commit(func() {
+				for range 1 + rng.IntN(80) {
+					l.random(rng)
+				}
+			})
+		}
+	})
+	cfg := r.config()
+	cfg.BatchUnits = 50
+	s := r.start(cfg)
+	crashes, cuts := 0, 0
+	for running := true; running; {
+		select {
+		case <-stop:
+			running = false
+		case <-time.After(time.Duration(faults.IntN(300)) * time.Millisecond):
+		}
+		if faults.IntN(3) == 0 {
+			crashes++
+			s.crash()
+			s = r.start(cfg)
+		} else {
+			cuts++
+			r.cut(faults)
+		}
+	}
+	wait.Wait()
+	r.same(s)
+	t.Logf("%d crashes, %d cuts", crashes, cuts)
+	s.stop()
+}
+
+// slowConn delivers what is written after a while, and also when it is closed meanwhile: a network with buffers.
+type slowConn struct {
+	net.Conn
+	delay   time.Duration
+	mu      sync.Mutex
+	pending [][]byte
+	closed  atomic.Bool
+	wake    chan struct{}
+	held    *atomic.Int64
+}
+
+func newSlowConn(c net.Conn, delay time.Duration, held *atomic.Int64) *slowConn {
+	s := &slowConn{Conn: c, delay: delay, wake: make(chan struct{}, 1), held: held}
+	go s.deliver()
+	return s
+}
+
+func (s *slowConn) Write(b []byte) (int, error) {
+	if s.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	s.mu.Lock()
+	s.pending = append(s.pending, append([]byte(nil), b...))
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return len(b), nil
+}
+
+func (s *slowConn) deliver() {
+	for {
+		s.mu.Lock()
+		var next []byte
+		if len(s.pending) > 0 {
+			next, s.pending = s.pending[0], s.pending[1:]
+		}
+		s.mu.Unlock()
+		if next == nil {
+			if s.closed.Load() {
+				s.Conn.Close()
+				return
+			}
+			<-s.wake
+			continue
+		}
+		time.Sleep(s.delay)
+		if s.closed.Load() {
+			s.held.Add(1)
+			// Long enough for a successor to come and read.
+			time.Sleep(300 * time.Millisecond)
+		}
+		if _, err := s.Conn.Write(next); err != nil {
+			s.Conn.Close()
+			return
+		}
+	}
+}
+
+func (s *slowConn) Close() error {
+	if s.closed.CompareAndSwap(false, true) {
+		_ = s.Conn.SetReadDeadline(time.Unix(1, 0))
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func (s *slowConn) SetReadDeadline(t time.Time) error {
+	if s.closed.Load() {
+		return net.ErrClosed
+	}
+	return s.Conn.SetReadDeadline(t)
+}
+
+// TestLateBytes (trap 77): what a dead connection still delivers must not be applied behind its successor's back.
+func TestLateBytes(t *testing.T) {
+	r := newRig(t, 3, 0)
+	rng := seed(t)
+	l := r.lane()
+	l.snapshot()
+	var held atomic.Int64
+	start := func() *running {
+		cfg := r.config()
+		s := r.prepare(cfg)
+		dial := s.dial
+		s.dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			c, err := dial(ctx, addr)
+			if err != nil {
+				return nil, err
+			}
+			return newSlowConn(c, 2*time.Millisecond, &held), nil
+		}
+		return r.run(s)
+	}
+	s := start()
+	for range 12 {
+		for range 10 {
+			l.commit(func() {
+				for range 20 {
+					l.random(rng)
+				}
+			})
+		}
+		time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
+		s.crash()
+		s = start()
+	}
+	r.same(s)
+	t.Logf("%d writes were delivered late", held.Load())
+	if held.Load() == 0 {
+		t.Error("nothing was late: this test shows nothing")
+	}
+	s.stop()
+}
+

@@ -1,0 +1,299 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// group is our membership in the sink's consumer group: it says which partitions are ours, proves it, and shows how far
+// we are. It reads no record; its partitions stay paused for ever (see feed).
+type group struct {
+	s     *Sink
+	cl    *kgo.Client
+	adm   *kadm.Client
+	name  string
+	lease lease
+	// joined is closed when cl and adm are set: the client may call back before it is returned to us.
+	joined chan struct{}
+
+	mu      sync.Mutex
+	running map[int32]*tenure
+}
+
+// tenure is the time a partition is ours.
+type tenure struct {
+	w          *worker
+	stop, kill context.CancelFunc
+}
+
+// lease is how long we may write without hearing of the group's coordinator: two thirds of the session timeout behind the
+// sending of the last heartbeat that was answered well. Behind the whole of it the partitions may belong to another.
+type lease struct {
+	length time.Duration
+
+	mu      sync.Mutex
+	until   time.Time
+	renewed chan struct{} // closed and replaced with each renewal
+}
+
+func newLease(session time.Duration) lease {
+	return lease{length: session * 2 / 3, renewed: make(chan struct{})}
+}
+
+func (l *lease) renew(sent time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until = sent.Add(l.length)
+	close(l.renewed)
+	l.renewed = make(chan struct{})
+}
+
+func (l *lease) ok() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.until)
+}
+
+// wait returns once the lease holds.
+func (l *lease) wait(ctx context.Context) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		l.mu.Lock()
+		ok, renewed := time.Now().Before(l.until), l.renewed
+		l.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-renewed:
+		}
+	}
+}
+
+// groupName is the consumer group of a sink.
+func groupName(sink string) string { return "redriver-" + sink }
+
+// join opens the client that is the member. workers run under ctx.
+func (g *group) join(ctx context.Context) error {
+	topic := g.s.topic.Name
+	cl, err := g.s.cfg.Kafka.Client(
+		kgo.ConsumerGroup(g.name),
+		kgo.ConsumeTopics(topic),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.SessionTimeout(g.s.cfg.SessionTimeout),
+		kgo.RebalanceTimeout(max(g.s.cfg.SessionTimeout, 2*g.s.cfg.DrainTimeout)),
+		kgo.HeartbeatInterval(min(g.s.cfg.SessionTimeout/10, 3*time.Second)),
+		kgo.DisableAutoCommit(),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { g.assigned(ctx, m[topic]) }),
+		kgo.OnPartitionsRevoked(func(c context.Context, _ *kgo.Client, m map[string][]int32) { g.revoked(c, m[topic]) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { g.lost(m[topic]) }),
+	)
+	if err != nil {
+		return err
+	}
+	cl.PauseFetchTopics(topic)
+	g.cl, g.adm = cl, kadm.NewClient(cl)
+	close(g.joined)
+	return nil
+}
+
+func (g *group) assigned(ctx context.Context, partitions []int32) {
+	<-g.joined
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range partitions {
+		if g.running[p] != nil {
+			continue
+		}
+		soft, stop := context.WithCancel(ctx)
+		hard, kill := context.WithCancel(context.WithoutCancel(ctx))
+		t := &tenure{w: newWorker(g.s, p), stop: stop, kill: kill}
+		g.running[p] = t
+		g.s.workers.Go(func() error { // ends with its tenure: revoked, lost and leave wait for it
+			defer stop()
+			return t.w.run(soft, hard)
+		})
+	}
+}
+
+// revoked takes partitions back in good order: answers in flight are waited for, for a bounded time. The group waits for
+// us meanwhile.
+func (g *group) revoked(ctx context.Context, partitions []int32) {
+	tenures := g.take(partitions)
+	for _, t := range tenures {
+		t.stop()
+	}
+	deadline := time.After(g.s.cfg.DrainTimeout)
+	for _, t := range tenures {
+		select {
+		case <-t.w.done:
+		case <-deadline:
+			// What is in flight has an unknown outcome: the next owner kills the connections and reads the checkpoints.
+			for _, t := range tenures {
+				t.kill()
+			}
+			<-t.w.done
+		}
+		t.kill()
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.s.cfg.DrainTimeout)
+	defer cancel()
+	g.commit(ctx, partitions)
+}
+
+// lost: another has them already.
+func (g *group) lost(partitions []int32) {
+	tenures := g.take(partitions)
+	for _, t := range tenures {
+		t.stop()
+		t.kill()
+	}
+	for _, t := range tenures {
+		<-t.w.done
+	}
+}
+
+func (g *group) take(partitions []int32) []*tenure {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []*tenure
+	for _, p := range partitions {
+		if t := g.running[p]; t != nil {
+			out = append(out, t)
+			delete(g.running, p)
+		}
+	}
+	return out
+}
+
+func (g *group) partitions() []int32 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Sorted(maps.Keys(g.running))
+}
+
+// leave gives everything back and leaves the group.
+func (g *group) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.s.cfg.DrainTimeout)
+	defer cancel()
+	g.revoked(ctx, g.partitions())
+	_ = g.cl.LeaveGroupContext(ctx) // else the session times out
+	g.cl.Close()
+}
+
+// prove asks the coordinator whether we are a member of the group in its present generation. As long as that is so no
+// partition that we hold has been given to another: we give up partitions before we join a new generation.
+func (g *group) prove(ctx context.Context) error {
+	member, generation := g.cl.GroupMetadata()
+	if member == "" {
+		return errNotOwner
+	}
+	req := kmsg.NewPtrHeartbeatRequest()
+	req.Group, req.MemberID, req.Generation = g.name, member, generation
+	ctx, cancel := context.WithTimeout(ctx, g.lease.length)
+	defer cancel()
+	sent := time.Now()
+	resp, err := req.RequestWith(ctx, g.cl)
+	if err != nil {
+		return fmt.Errorf("prove membership of group %s: %w", g.name, err)
+	}
+	err = kerr.ErrorForCode(resp.ErrorCode)
+	if err != nil && !errors.Is(err, kerr.RebalanceInProgress) {
+		return fmt.Errorf("%w: %w", errNotOwner, err)
+	}
+	g.lease.renew(sent)
+	return nil
+}
+
+// watch polls for what the group's client has to say; there are no records.
+func (g *group) watch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		for _, e := range g.cl.PollFetches(ctx).Errors() {
+			if ctx.Err() != nil {
+				break
+			}
+			g.s.warn("trouble with the consumer group", e.Err)
+		}
+	}
+	return context.Cause(ctx)
+}
+
+const commitInterval = time.Second
+
+// keep renews the lease and commits, until ctx ends.
+func (g *group) keep(ctx context.Context) error {
+	tick := time.NewTicker(min(commitInterval, g.lease.length/4))
+	defer tick.Stop()
+	committed := map[int32]int64{}
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		if err := g.prove(ctx); err != nil {
+			if ctx.Err() == nil && !g.lease.ok() && len(g.partitions()) > 0 {
+				g.s.warn("no answer from the group's coordinator: nothing is written until there is one", err)
+			}
+			continue
+		}
+		var moved []int32
+		for _, p := range g.partitions() {
+			if at := g.s.statOf(p).applied.Load(); at != committed[p] {
+				committed[p] = at
+				moved = append(moved, p)
+			}
+		}
+		commitCtx, cancel := context.WithTimeout(ctx, g.lease.length)
+		g.commit(commitCtx, moved)
+		cancel()
+		g.observeEnds(ctx)
+	}
+}
+
+// commit shows how far partitions are. It decides nothing: see decideStart.
+func (g *group) commit(ctx context.Context, partitions []int32) {
+	at := map[int32]kgo.EpochOffset{}
+	for _, p := range partitions {
+		if n := g.s.statOf(p).applied.Load(); n > 0 {
+			at[p] = kgo.EpochOffset{Epoch: -1, Offset: n}
+		}
+	}
+	if len(at) == 0 {
+		return
+	}
+	g.cl.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{g.s.topic.Name: at},
+		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, _ *kmsg.OffsetCommitResponse, err error) {
+			if err != nil && ctx.Err() == nil {
+				g.s.warn("cannot commit offsets, lag is shown too high", err)
+			}
+		})
+}
+
+// observeEnds reads the ends of the log, also of partitions that are not read at the moment.
+func (g *group) observeEnds(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, commitInterval)
+	defer cancel()
+	ends, err := g.adm.ListCommittedOffsets(ctx, g.s.topic.Name)
+	if err != nil {
+		return
+	}
+	for _, p := range g.partitions() {
+		if o, ok := ends.Lookup(g.s.topic.Name, p); ok && o.Err == nil {
+			g.s.statOf(p).end.Store(o.Offset)
+		}
+	}
+}

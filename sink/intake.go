@@ -1,0 +1,280 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/redriver/redriver/codec"
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/redis/command"
+	"github.com/redriver/redriver/redis/resp"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// intake turns the records of a partition into batches: a machine without I/O, started anew with every start of the
+// partition.
+type intake struct {
+	partition  int32
+	partitions int
+	limits     limits
+	plan       startPlan
+	joiner     codec.Joiner
+	// spans are the parts of the log that must be read from their begin: snapshots and chunked events.
+	spans []*span
+	// chunks is the span of the chunked events that are unfinished, nil if none is.
+	chunks *span
+	marks  map[event.Shard]*event.Mark
+	gens   map[event.Shard]*generation
+	// settled are the shards whose first generation is complete at the target.
+	settled []event.Shard
+	// held is a unit that did not fit into the last batch, heldNext the offset behind it.
+	held     *unit
+	heldNext int64
+
+	ev      event.Event
+	scratch [][]byte
+	keys    []int
+	skipped int64 // units at or below what is done
+	ownKeys int64 // commands left out because they name keys of our own shape
+}
+
+// generation is a snapshot between its begin and its end.
+type generation struct {
+	span *span
+	seen *seenSet
+}
+
+// span is the offsets from begin up to, not including, end. Reading may start at begin or at end, nowhere between.
+type span struct{ begin, end int64 }
+
+// endless is the end of a span that is still open.
+const endless int64 = math.MaxInt64
+
+func newIntake(partition int32, partitions int, l limits, maxEventBytes int, plan startPlan) *intake {
+	return &intake{
+		partition: partition, partitions: partitions, limits: l, plan: plan,
+		joiner: codec.Joiner{MaxBytes: maxEventBytes},
+		marks:  map[event.Shard]*event.Mark{}, gens: map[event.Shard]*generation{},
+		settled: slices.Clone(plan.settled),
+	}
+}
+
+// restart is where reading has to begin after a crash if everything below next is applied: at next, or at the begin of
+// the spans around it. Spans overlap where lanes share a partition: a snapshot that is complete has to be read again if
+// another one began within it and is still open.
+func (in *intake) restart(next int64) int64 {
+	for again := true; again; {
+		again = false
+		for _, s := range in.spans {
+			if s.begin < next && next < s.end {
+				next, again = s.begin, true
+			}
+		}
+	}
+	in.spans = slices.DeleteFunc(in.spans, func(s *span) bool { return s.end <= next })
+	return next
+}
+
+func (in *intake) open(begin int64) *span {
+	s := &span{begin, endless}
+	in.spans = append(in.spans, s)
+	return s
+}
+
+// start puts a unit that was held back into the batch.
+func (in *intake) start(b *batch) {
+	if in.held != nil {
+		b.add(in.held)
+		b.next = in.heldNext
+		in.held = nil
+	}
+}
+
+// add takes one record. The batch is full when b.over is set.
+func (in *intake) add(b *batch, r *kgo.Record) error {
+	if r.Attrs.IsControl() {
+		b.next = r.Offset + 1
+		return nil
+	}
+	if err := in.addRecord(b, r); err != nil {
+		return &RecordError{Partition: in.partition, Offset: r.Offset, Err: err}
+	}
+	if in.held == nil {
+		b.next = r.Offset + 1
+	}
+	return nil
+}
+
+func (in *intake) addRecord(b *batch, r *kgo.Record) error {
+	value := r.Value
+	joined := codec.IsChunk(value)
+	if joined {
+		whole, done, err := in.joiner.Add(value)
+		if err != nil {
+			return err
+		}
+		if in.chunks == nil {
+			in.chunks = in.open(r.Offset)
+		}
+		if !done {
+			return nil
+		}
+		value = whole
+	}
+	e := &in.ev
+	if err := codec.DecodeRaw(r.Key, value, e); err != nil {
+		return err
+	}
+	in.joiner.Drop(e.Shard)
+	if in.chunks != nil && !in.joiner.Open() {
+		in.chunks.end = r.Offset + 1
+		in.chunks = nil
+	}
+	if begin, ok := in.plan.begins[e.Shard]; ok && r.Offset < begin {
+		return nil
+	}
+	if err := in.follow(e); err != nil {
+		return err
+	}
+	if e.Kind.IsControl() {
+		return in.control(b, e, r.Offset)
+	}
+	if slot.Partition(e.Slot, in.partitions) != in.partition {
+		return fmt.Errorf("slot %d belongs to partition %d of %d", e.Slot, slot.Partition(e.Slot, in.partitions), in.partitions)
+	}
+	return in.addUnit(b, e, r.Offset)
+}
+
+// follow checks the lane's chain. The first event of a lane after a start is where its chain begins.
+func (in *intake) follow(e *event.Event) error {
+	if m := in.marks[e.Shard]; m != nil {
+		return m.Follow(e)
+	}
+	in.marks[e.Shard] = &event.Mark{
+		Generation: e.Generation, ReplID: e.ReplID, End: e.End, Part: e.Part,
+		Snapshot: e.Kind == event.SnapshotBegin || e.Kind == event.Entry, Number: entryNumber(e),
+	}
+	return nil
+}
+
+func entryNumber(e *event.Event) uint64 {
+	if e.Kind == event.Entry {
+		return e.Number
+	}
+	return 0
+}
+
+var errOutside = errors.New("stands outside of a snapshot that was read from its begin")
+
+func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
+	if e.Kind == event.Entry {
+		g := in.gens[e.Shard]
+		if g == nil {
+			return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
+		}
+		g.seen.add(xxhash.Sum64(e.Key))
+	}
+	if i := int(e.Slot) - int(slot.PartitionRange(in.partition, in.partitions).First); offset <= in.plan.done[i] {
+		in.skipped++
+		if e.Kind == event.Unit && offset == in.plan.refused {
+			return errors.New("the target refused a command of this unit within a transaction, whose other commands took effect: " +
+				"put the key right by hand, and set the last number but one of the sink's watermarks of this partition to -1")
+		}
+		return nil
+	}
+	u, err := unitOf(e, offset, &in.scratch)
+	if err != nil {
+		return err
+	}
+	in.ownKeys += int64(u.passedOver)
+	if e.Kind == event.Unit && len(in.gens) > 0 {
+		in.remember(u)
+	}
+	if u.count == 0 {
+		return nil
+	}
+	if !b.fits(u, in.limits) {
+		in.held, in.heldNext, b.over = u, offset+1, true
+		return nil
+	}
+	b.add(u)
+	return nil
+}
+
+// remember keeps the keys of a unit that arrives while a generation is open from being swept by it: another lane has
+// written them, so they are not in its snapshot.
+func (in *intake) remember(u *unit) {
+	for rest := u.commands; len(rest) > 0; {
+		n, args, err := resp.ParseCommand(rest, in.scratch[:0])
+		if err != nil || n == 0 {
+			return
+		}
+		in.scratch, rest = args, rest[n:]
+		info, ok := command.Resolve(args)
+		if !ok {
+			continue
+		}
+		in.keys, err = info.Keys(args, in.keys[:0])
+		if err != nil {
+			continue
+		}
+		for _, k := range in.keys {
+			h := xxhash.Sum64(args[k])
+			for _, g := range in.gens {
+				g.seen.add(h)
+			}
+		}
+	}
+}
+
+func (in *intake) control(b *batch, e *event.Event, offset int64) error {
+	c := &control{kind: e.Kind, offset: offset, shard: e.Shard, generation: e.Generation, seen: &seenSet{}}
+	all := slot.PartitionRange(in.partition, in.partitions)
+	for _, r := range e.Slots {
+		c.slots.AddRange(slot.Range{First: max(r.First, all.First), Last: min(r.Last, all.Last)})
+	}
+	switch e.Kind {
+	case event.SnapshotBegin:
+		if g := in.gens[e.Shard]; g != nil { // given up by its lane
+			g.span.end = offset
+		}
+		in.gens[e.Shard] = &generation{span: in.open(offset), seen: &seenSet{}}
+		return nil
+	case event.SnapshotEnd:
+		g := in.gens[e.Shard]
+		if g == nil {
+			return fmt.Errorf("end of generation %d of shard %d %w", e.Generation, e.Shard, errOutside)
+		}
+		c.seen = g.seen
+		c.first = !slices.Contains(in.settled, e.Shard)
+	case event.Flush:
+	default:
+		return nil
+	}
+	for s := range c.slots.All() {
+		if offset <= in.plan.done[s-all.First] {
+			one := slot.Set{}
+			one.Add(s)
+			c.slots = c.slots.Minus(&one)
+		}
+	}
+	b.then, b.over = c, true
+	return nil
+}
+
+// finished is called when a control event is carried out.
+func (in *intake) finished(c *control) {
+	if c.kind != event.SnapshotEnd {
+		return
+	}
+	in.gens[c.shard].span.end = c.offset + 1
+	delete(in.gens, c.shard)
+	if c.first {
+		in.settled = slices.Sorted(slices.Values(append(slices.Clone(in.settled), c.shard)))
+	}
+}

@@ -1,0 +1,284 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// Sink replays a log into a target.
+type Sink struct {
+	cfg Config
+	log *slog.Logger
+	// dial reaches the target; tests put a bad network between.
+	dial func(ctx context.Context, addr string) (net.Conn, error)
+
+	// Set once in Run, before any worker.
+	topic   kafka.Topic
+	adm     *kadm.Client
+	feed    *feed
+	group   *group
+	workers *errgroup.Group
+
+	mu     sync.Mutex
+	stats  []*partitionStat // by partition; set once, read by Status at any time
+	known  []string         // masters of the target as last seen
+	warned time.Time
+}
+
+// New checks the configuration. It dials nothing.
+func New(cfg Config, log *slog.Logger) (*Sink, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	return &Sink{cfg: cfg, log: log.With("sink", cfg.Name), dial: cfg.Dialer.DialContext}, nil
+}
+
+// Run replays until ctx ends, which is no error, or until something happens that a person has to look at.
+func (s *Sink) Run(ctx context.Context) error {
+	err := s.runAll(ctx)
+	if ctx.Err() != nil && classOf(err) != Stop {
+		return nil
+	}
+	return err
+}
+
+func (s *Sink) runAll(ctx context.Context) error {
+	adm, err := s.cfg.Kafka.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	s.adm = adm
+	if err := s.awaitTopic(ctx); err != nil {
+		return err
+	}
+	if err := s.awaitTarget(ctx); err != nil {
+		return err
+	}
+	cl, err := s.cfg.Kafka.Client(
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxWait(fetchMaxWait),
+		kgo.FetchMaxBytes(int32(min(s.cfg.FetchBytes, maxFetchBytes))),
+		kgo.FetchMaxPartitionBytes(int32(max(min(s.cfg.FetchBytes/4, maxFetchBytes/4), minQueueBytes))),
+		kgo.MaxConcurrentFetches(maxConcurrentFetches),
+	)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes)
+
+	// The workers' errors end everything; ctx ends all but the workers, which group.leave stops in good order.
+	workers, workersCtx := errgroup.WithContext(context.WithoutCancel(ctx))
+	s.workers = workers
+	live, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(workersCtx, func() { cancel(context.Cause(workersCtx)) })()
+	s.mu.Lock()
+	s.group = &group{s: s, name: groupName(s.cfg.Name), lease: newLease(s.cfg.SessionTimeout), joined: make(chan struct{}), running: map[int32]*tenure{}}
+	s.mu.Unlock()
+	if err := s.group.join(live); err != nil {
+		return err
+	}
+	var loops errgroup.Group
+	// Both end with live. The feed goes on until the workers have left: they may still open a queue.
+	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFeed()
+	loops.Go(func() error { return s.feed.run(feedCtx) })
+	loops.Go(func() error { return s.group.keep(live) })
+	loops.Go(func() error { return s.group.watch(live) })
+	<-live.Done()
+	s.group.leave(ctx)
+	err = workers.Wait()
+	stopFeed()
+	_ = loops.Wait() // they say no more than that live has ended
+	if err == nil {
+		err = context.Cause(live)
+	}
+	return err
+}
+
+const (
+	fetchMaxWait         = 500 * time.Millisecond
+	maxFetchBytes        = 32 << 20
+	maxConcurrentFetches = 4
+	topicPoll            = 500 * time.Millisecond
+)
+
+// awaitTopic waits until the source has made the topic.
+func (s *Sink) awaitTopic(ctx context.Context) error {
+	for {
+		topic, err := kafka.Describe(ctx, s.adm, offsets.ChangesTopic(s.cfg.Prefix))
+		if err == nil && topic.Partitions > 0 {
+			if topic.Partitions > slot.Count {
+				return classed(Stop, "read topic %s: it has %d partitions, there are %d slots", topic.Name, topic.Partitions, slot.Count)
+			}
+			stats := make([]*partitionStat, topic.Partitions)
+			for i := range stats {
+				stats[i] = &partitionStat{}
+			}
+			s.topic = topic
+			s.mu.Lock()
+			s.stats = stats
+			s.mu.Unlock()
+			return nil
+		}
+		if err != nil {
+			s.warn("waiting for the log", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(topicPoll):
+		}
+	}
+}
+
+// awaitTarget checks the target as a whole before the group is joined: that it is a cluster, and that a new sink does not
+// begin on keys that are not its own.
+func (s *Sink) awaitTarget(ctx context.Context) error {
+	for {
+		err := s.checkTarget(ctx)
+		if err == nil || classOf(err) == Stop {
+			return err
+		}
+		s.warn("waiting for the target", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(topicPoll):
+		}
+	}
+}
+
+func (s *Sink) checkTarget(ctx context.Context) error {
+	top, err := s.discover(ctx)
+	if err != nil {
+		return err
+	}
+	if s.cfg.ExistingKeys != ExistingRefuse {
+		return nil
+	}
+	// A worker over all slots that takes over nothing: it only looks.
+	w := &worker{s: s, slots: slot.Range{First: 0, Last: slot.Count - 1}, log: s.log, conns: map[string]*conn{}, hard: ctx}
+	defer w.disconnect()
+	for i := range slot.Count {
+		n, ok := top.MasterOf(slot.Slot(i))
+		if !ok || n.Addr == "" {
+			return fmt.Errorf("look at the target's topology: nobody has slot %d", i)
+		}
+		w.owner = append(w.owner, n.Addr)
+		if w.conns[n.Addr] == nil {
+			if err := w.dial(ctx, n.Addr); err != nil {
+				return err
+			}
+		}
+	}
+	found, err := w.hasAny(own.Watermark)
+	if err != nil || found {
+		return err
+	}
+	err = w.countForeign()
+	var existing *ExistingKeysError
+	if errors.As(err, &existing) {
+		// Another worker of this sink may have begun between the two looks.
+		if found, again := w.hasAny(own.Watermark); again != nil || found {
+			return again
+		}
+	}
+	return err
+}
+
+// warn logs a passing trouble of the whole sink, not more often than one can read.
+func (s *Sink) warn(what string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.warned) > warnInterval {
+		s.warned = time.Now()
+		s.log.Warn(what, "error", err)
+	}
+}
+
+// logBounds are the first offset of a partition and the one behind its last.
+func (s *Sink) logBounds(ctx context.Context, partition int32) (begin, end int64, err error) {
+	starts, err := s.adm.ListStartOffsets(ctx, s.topic.Name)
+	if err != nil {
+		return 0, 0, fmt.Errorf("list start offsets of %s: %w", s.topic.Name, err)
+	}
+	ends, err := s.adm.ListEndOffsets(ctx, s.topic.Name)
+	if err != nil {
+		return 0, 0, fmt.Errorf("list end offsets of %s: %w", s.topic.Name, err)
+	}
+	from, ok1 := starts.Lookup(s.topic.Name, partition)
+	to, ok2 := ends.Lookup(s.topic.Name, partition)
+	if err := errors.Join(from.Err, to.Err); err != nil || !ok1 || !ok2 {
+		return 0, 0, fmt.Errorf("find bounds of %s/%d: %w", s.topic.Name, partition, errors.Join(err, kafka.ErrNoTopic))
+	}
+	return from.Offset, to.Offset, nil
+}
+
+// boundaries are the newest complete snapshots that reach into the partition. unready tells that a shard there has none.
+func (s *Sink) boundaries(ctx context.Context, partition int32) (out []offsets.Boundary, unready bool, err error) {
+	state, err := s.readOffsets(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	complete := map[uint32]bool{}
+	for shard, b := range state.Newest() {
+		if b.TopicID != s.topic.ID {
+			continue
+		}
+		complete[shard] = true
+		if _, ok := b.Begin[partition]; ok {
+			out = append(out, b)
+		}
+	}
+	if state.Registry == nil {
+		return out, false, nil
+	}
+	var mine slot.Set
+	mine.AddRange(slot.PartitionRange(partition, int(s.topic.Partitions)))
+	for _, k := range state.Registry.Shards {
+		slots, err := slot.ParseSet(k.Slots)
+		if err != nil {
+			return nil, false, classed(Stop, "read registry of the source: %w", err)
+		}
+		if both := slots.Intersect(&mine); !k.Gone && !both.IsEmpty() && !complete[uint32(k.Shard)] {
+			unready = true
+		}
+	}
+	return out, unready, nil
+}
+
+func (s *Sink) readOffsets(ctx context.Context) (*offsets.State, error) {
+	state := &offsets.State{}
+	topic := offsets.Topic(s.cfg.Prefix)
+	if _, err := kafka.Describe(ctx, s.adm, topic); errors.Is(err, kafka.ErrNoTopic) {
+		return state, nil
+	}
+	spans, err := kafka.Spans(ctx, s.adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	err = s.cfg.Kafka.ReadCommitted(ctx, topic, spans, func(r *kgo.Record) error {
+		return state.Apply("", r.Key, r.Value)
+	})
+	return state, err
+}

@@ -1,0 +1,210 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redriver/redriver/internal/testkit"
+	"github.com/redriver/redriver/internal/testkit/redistest"
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/redis/topology"
+)
+
+// rig is a log, a target, and sinks between them.
+type rig struct {
+	*testing.T
+	w          *testkit.World
+	kafka      kafka.Config
+	prefix     string
+	target     *redistest.Cluster
+	source     *redistest.Node
+	partitions int32
+}
+
+func newRig(t *testing.T, masters, replicas int) *rig {
+	t.Helper()
+	w := testkit.New(t)
+	return &rig{
+		T: t, w: w, kafka: kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}, prefix: "p", partitions: 8,
+		target: w.Cluster(masters, replicas), source: w.Server(""),
+	}
+}
+
+func (r *rig) lane() *lane {
+	r.Helper()
+	return newLane(r.T, r.kafka, r.prefix, 1, r.partitions, slot.Range{First: 0, Last: everything}, r.source)
+}
+
+func (r *rig) config() Config {
+	return Config{
+		Name: "t", Prefix: r.prefix, Kafka: r.kafka, Dialer: &topology.Dialer{Timeout: 2 * time.Second}, Seeds: r.target.Addrs(),
+		SessionTimeout: 6 * time.Second, DrainTimeout: 2 * time.Second, ReplyTimeout: 5 * time.Second,
+	}
+}
+
+// running is a sink that runs.
+type running struct {
+	*Sink
+	t      *testing.T
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error
+}
+
+func (r *rig) start(cfg Config) *running {
+	r.Helper()
+	return r.run(r.prepare(cfg))
+}
+
+func (r *rig) prepare(cfg Config) *Sink {
+	r.Helper()
+	level := slog.LevelError
+	if testing.Verbose() {
+		level = slog.LevelWarn
+	}
+	s, err := New(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+	if err != nil {
+		r.Fatal(err)
+	}
+	return s
+}
+
+func (r *rig) run(s *Sink) *running {
+	ctx, cancel := context.WithCancel(context.Background())
+	run := &running{Sink: s, t: r.T, cancel: cancel, ended: make(chan struct{})}
+	go func() { // ends with run.stop
+		defer close(run.ended)
+		run.err = s.Run(ctx)
+	}()
+	r.Cleanup(func() {
+		cancel()
+		<-run.ended
+	})
+	return run
+}
+
+func (r *running) stop() {
+	r.t.Helper()
+	r.cancel()
+	<-r.ended
+	if r.err != nil {
+		r.t.Fatalf("sink ended: %v", r.err)
+	}
+}
+
+// await waits for the end of Run.
+func (r *running) await() error {
+	r.t.Helper()
+	select {
+	case <-r.ended:
+	case <-time.After(30 * time.Second):
+		r.t.Fatalf("the sink did not end: %+v", r.Status())
+	}
+	return r.err
+}
+
+// same waits until the target is what the source is.
+func (r *rig) same(sinks ...*running) {
+	r.Helper()
+	want := stateOf(r.T, r.source.Client())
+	last := ""
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		for _, s := range sinks {
+			select {
+			case <-s.ended:
+				r.Fatalf("sink ended: %v", s.err)
+			default:
+			}
+		}
+		if last = diff(want, stateOf(r.T, r.target.Client())); last == "" {
+			return
+		}
+	}
+	for _, s := range sinks {
+		for _, p := range s.Status().Partitions {
+			r.Logf("%+v", p)
+		}
+	}
+	r.Fatalf("source and target differ:\n%s", last)
+}
+
+func seed(t *testing.T) *rand.Rand {
+	t.Helper()
+	n := uint64(time.Now().UnixNano())
+	if s := os.Getenv("REDRIVER_SEED"); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("REDRIVER_SEED=%d", n)
+	return rand.New(rand.NewPCG(n, 1))
+}
+
+func TestReplay(t *testing.T) {
+	r := newRig(t, 3, 0)
+	rng := seed(t)
+	l := r.lane()
+	for i := range 300 {
+		l.source.Set(t.Context(), fmt.Sprintf("k%d", i), i, 0)
+		l.source.RPush(t.Context(), fmt.Sprintf("l%d", i), i, "x")
+	}
+	l.source.PExpire(t.Context(), "k7", time.Hour)
+	l.snapshot()
+	l.commit(func() {
+		for range 2000 {
+			l.random(rng)
+		}
+	})
+	s := r.start(r.config())
+	r.same(s)
+	s.stop()
+
+	// While no sink runs, then while one runs.
+	l.commit(func() {
+		for range 500 {
+			l.random(rng)
+		}
+	})
+	s = r.start(r.config())
+	for range 20 {
+		l.commit(func() {
+			for range 100 {
+				l.random(rng)
+			}
+		})
+	}
+	r.same(s)
+	if p := s.Status().PassedOver; p > 0 {
+		t.Errorf("%d writes were passed over after a start in good order", p)
+	}
+	s.stop()
+}
+
+func TestExistingKeysAreRefused(t *testing.T) {
+	r := newRig(t, 3, 0)
+	l := r.lane()
+	l.source.Set(t.Context(), "a", 1, 0)
+	l.snapshot()
+	r.target.Client().Set(t.Context(), "foreign", 1, 0)
+	err := r.start(r.config()).await()
+	if existing := (*ExistingKeysError)(nil); !errors.As(err, &existing) || string(existing.Key) != "foreign" {
+		t.Fatalf("got %v", err)
+	}
+	if got := diff(map[string]string{"foreign": "string 1 expires 0"}, stateOf(t, r.target.Client())); got != "" {
+		t.Errorf("something was written: %s", got)
+	}
+	cfg := r.config()
+	cfg.ExistingKeys = ExistingReplace
+	s := r.start(cfg)
+	r.same(s)
+	s.stop()
+}

@@ -1,0 +1,197 @@
+package sink
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// startInput is all that the decision where a partition starts depends on.
+type startInput struct {
+	topic, topicID string
+	partition      int32
+	slots          slot.Range
+	// logBegin and logEnd are the first offset of the log and the one behind its last.
+	logBegin, logEnd int64
+	// checkpoints and watermarks as found, by the slot they lie in; owner is the node that has a slot now.
+	checkpoints map[slot.Slot]checkpoint
+	watermarks  map[slot.Slot]watermark
+	owner       func(slot.Slot) string
+	// boundaries are the newest complete snapshots that reach into this partition. unready tells that a shard lies here
+	// whose first snapshot is not complete yet.
+	boundaries []offsets.Boundary
+	unready    bool
+}
+
+// startPlan is where a partition starts.
+type startPlan struct {
+	// offset is the first to read.
+	offset int64
+	// isNew: the sink has never written to these slots.
+	isNew bool
+	// done has for each slot of the partition, counted from its first, the offset up to which, that one included, everything
+	// is applied; noneDone if nothing is known.
+	done []int64
+	// window is the end of the unknown window: what lies before it may have been sent.
+	window int64
+	// begins: events of a shard before its begin are not for us.
+	begins  map[event.Shard]int64
+	settled []event.Shard
+	refused int64
+	// moved are slots that only a watermark of another node vouches for: they were moved while no sink ran.
+	moved slot.Set
+}
+
+const noneDone int64 = -1
+
+// decideStart decides where a partition starts. Nothing here looks at the group's commits: they expire, and a target
+// that lost writes does not turn them back.
+func decideStart(in startInput) (startPlan, error) {
+	if err := in.sameLog(); err != nil {
+		return startPlan{}, err
+	}
+	p := startPlan{refused: noneDone, done: make([]int64, in.slots.Len())}
+	for i := range p.done {
+		p.done[i] = noneDone
+	}
+	begun := false
+	for _, m := range in.watermarks {
+		begun = begun || m.applied >= 0
+	}
+	if !begun {
+		p.isNew = true
+		err := in.startNew(&p)
+		in.raiseToCheckpoints(&p)
+		return p, err
+	}
+	if err := in.startAgain(&p); err != nil {
+		return startPlan{}, err
+	}
+	in.raiseToCheckpoints(&p)
+	return p, nil
+}
+
+func (in *startInput) refuse(hint, format string, args ...any) error {
+	return &StartError{Partition: in.partition, Why: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// sameLog checks that what lies in the target was written from this topic.
+func (in *startInput) sameLog() error {
+	check := func(topicID string, partition int32) error {
+		if topicID != in.topicID {
+			return in.refuse("give the sink another name and an empty target, or bring the old topic back",
+				"the target was filled from another log: topic id %s, this is %s", topicID, in.topicID)
+		}
+		if partition != in.partition {
+			return in.refuse("the number of partitions of a log never changes: give the sink another name and an empty target",
+				"the target was filled from partition %d of this log in these slots", partition)
+		}
+		return nil
+	}
+	for _, c := range in.checkpoints {
+		if err := check(c.topicID, c.partition); err != nil {
+			return err
+		}
+	}
+	for _, m := range in.watermarks {
+		if err := check(m.topicID, m.partition); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startNew starts at the newest complete snapshot of every shard: the least of their begins.
+func (in *startInput) startNew(p *startPlan) error {
+	p.begins = map[event.Shard]int64{}
+	p.offset = in.logEnd
+	for _, b := range in.boundaries {
+		begin := b.Begin[in.partition]
+		p.begins[b.Shard] = begin
+		p.offset = min(p.offset, begin)
+	}
+	if len(in.boundaries) == 0 || in.unready {
+		p.offset = 0
+	}
+	if p.offset < in.logBegin {
+		return &LostError{
+			Topic: in.topic, Partition: in.partition, From: p.offset, To: in.logBegin,
+			Hint: "a new sink needs a complete snapshot in the log: have the source take a new one",
+		}
+	}
+	return nil
+}
+
+// startAgain starts at the least watermark.
+func (in *startInput) startAgain(p *startPlan) error {
+	var missing slot.Set
+	first := true
+	for i := range p.done {
+		s := in.slots.First + slot.Slot(i)
+		m, here := in.watermarkOf(s)
+		if m == nil {
+			missing.Add(s)
+			continue
+		}
+		if !here {
+			p.moved.Add(s)
+		}
+		p.done[i] = max(m.restart, m.applied) - 1
+		if first || m.restart < p.offset {
+			p.offset, first = m.restart, false
+		}
+	}
+	if !missing.IsEmpty() {
+		return in.refuse("empty these slots and remove the sink's keys redriver!w!... of this partition's slots to fill it anew",
+			"the target was filled before and has lost the sink's watermark for slots %s: a part of it was wiped", missing.String())
+	}
+	for _, m := range in.watermarks {
+		p.window = max(p.window, m.sent)
+		p.refused = max(p.refused, m.refused)
+		for _, s := range m.settled {
+			if !slices.Contains(p.settled, s) {
+				p.settled = append(p.settled, s)
+			}
+		}
+	}
+	slices.Sort(p.settled)
+	switch {
+	case p.offset < in.logBegin:
+		return &LostError{
+			Topic: in.topic, Partition: in.partition, From: p.offset, To: in.logBegin,
+			Hint: "what these offsets held never reached the target: empty it and start anew from a snapshot, and give the topic a longer retention",
+		}
+	case p.offset > in.logEnd:
+		return in.refuse("brokers lost the end of the log: have the source take a new snapshot, and start the sink anew under another name",
+			"the target has everything before offset %d, and the log ends at %d", p.offset, in.logEnd)
+	}
+	return nil
+}
+
+// watermarkOf finds the watermark that vouches for most of a slot, nil if none does. One on the slot's own node goes
+// first: it went back with the node if the node lost writes. Another speaks only for slots that were moved away from its
+// node meanwhile.
+func (in *startInput) watermarkOf(s slot.Slot) (best *watermark, here bool) {
+	for at, m := range in.watermarks {
+		if !m.slots.Has(s) {
+			continue
+		}
+		lives := in.owner(at) == in.owner(s)
+		if best == nil || lives && !here || lives == here && m.applied > best.applied {
+			best, here = &m, lives
+		}
+	}
+	return best, here
+}
+
+func (in *startInput) raiseToCheckpoints(p *startPlan) {
+	for s, c := range in.checkpoints {
+		if i := int(s) - int(in.slots.First); i >= 0 && i < len(p.done) {
+			p.done[i] = max(p.done[i], c.offset)
+			p.window = max(p.window, c.offset+1)
+		}
+	}
+}

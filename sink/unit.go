@@ -1,0 +1,140 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/rdb"
+	"github.com/redriver/redriver/redis/resp"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// unit is what is applied as one: the commands of a unit, or an entry's RESTORE.
+type unit struct {
+	offset   int64
+	slot     slot.Slot
+	key      []byte
+	commands []byte // RESP, one behind the other; aliases the Kafka record where it can
+	count    int
+	blind    bool
+	// passedOver counts commands left out because they name keys of our own shape.
+	passedOver int
+}
+
+var errDatabase = errors.New("a cluster has database 0 only")
+
+// unitOf makes the unit of an event. scratch is reused between calls.
+func unitOf(e *event.Event, offset int64, scratch *[][]byte) (*unit, error) {
+	if e.DB != 0 {
+		return nil, fmt.Errorf("event of database %d: %w: map the databases at the source", e.DB, errDatabase)
+	}
+	if e.Kind == event.Entry {
+		u := &unit{offset: offset, slot: e.Slot, key: e.Key, count: 1, blind: true}
+		if own.Is(e.Key) {
+			u.count, u.passedOver = 0, 1
+			return u, nil
+		}
+		u.commands = appendRestore(nil, e)
+		return u, nil
+	}
+	u := &unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
+	return u, u.inspect(int(e.Count), scratch)
+}
+
+// inspect walks over the commands, finds out whether all are blind, and leaves out those that name keys of our own shape:
+// what another redriver keeps at the source is no user's data, and must never meet our own keys.
+func (u *unit) inspect(want int, scratch *[][]byte) error {
+	rest := u.commands
+	var kept []byte // valid once passedOver > 0
+	for len(rest) > 0 {
+		n, args, err := resp.ParseCommand(rest, (*scratch)[:0])
+		if err != nil {
+			return fmt.Errorf("parse command %d of unit: %w", u.count+u.passedOver+1, err)
+		}
+		*scratch = args
+		if len(args) == 0 {
+			return fmt.Errorf("parse command %d of unit: it is empty", u.count+u.passedOver+1)
+		}
+		if len(args) > 1 && own.Is(args[1]) {
+			if u.passedOver == 0 {
+				kept = append(kept, u.commands[:len(u.commands)-len(rest)]...)
+			}
+			u.passedOver++
+			rest = rest[n:]
+			continue
+		}
+		if u.passedOver > 0 {
+			kept = append(kept, rest[:n]...)
+		}
+		u.count++
+		u.blind = u.blind && isBlind(args)
+		rest = rest[n:]
+	}
+	if u.count+u.passedOver != want {
+		return fmt.Errorf("unit holds %d commands, not %d", u.count+u.passedOver, want)
+	}
+	if u.passedOver > 0 {
+		u.commands = kept
+	}
+	return nil
+}
+
+// restoreOverhead is more than a RESTORE holds beside key and value.
+const restoreOverhead = 160
+
+// appendRestore appends the RESTORE that puts an entry in place of whatever is there.
+func appendRestore(dst []byte, e *event.Event) []byte {
+	const payloadFrame = 1 + 2 + 8 // type, version, checksum
+	if cap(dst) == 0 {
+		dst = make([]byte, 0, restoreOverhead+len(e.Key)+len(e.Value))
+	}
+	n := 5
+	if e.ExpireAtMs > 0 {
+		n++
+	}
+	if e.IdleSeconds >= 0 || e.Freq >= 0 {
+		n += 2
+	}
+	dst = resp.AppendArrayHeader(dst, n)
+	dst = resp.AppendBulkString(dst, "RESTORE")
+	dst = resp.AppendBulk(dst, e.Key)
+	dst = resp.AppendBulkInt(dst, max(e.ExpireAtMs, 0))
+	dst = appendBulkHeader(dst, payloadFrame+len(e.Value))
+	dst = rdb.AppendPayload(dst, e.Type, e.Value, int(e.RDBVersion))
+	dst = append(dst, '\r', '\n')
+	dst = resp.AppendBulkString(dst, "REPLACE")
+	if e.ExpireAtMs > 0 {
+		dst = resp.AppendBulkString(dst, "ABSTTL")
+	}
+	switch {
+	case e.IdleSeconds >= 0:
+		dst = resp.AppendBulkString(dst, "IDLETIME")
+		dst = resp.AppendBulkInt(dst, e.IdleSeconds)
+	case e.Freq >= 0:
+		dst = resp.AppendBulkString(dst, "FREQ")
+		dst = resp.AppendBulkInt(dst, int64(e.Freq))
+	}
+	return dst
+}
+
+func appendBulkHeader(dst []byte, n int) []byte {
+	return fmt.Appendf(dst, "$%d\r\n", n)
+}
+
+// commandAt is the name of the i-th command of the unit, for messages.
+func (u *unit) commandAt(i int) string {
+	rest := u.commands
+	for {
+		n, args, err := resp.ParseCommand(rest, nil)
+		if err != nil || len(args) == 0 {
+			return "a command"
+		}
+		if i == 0 {
+			return fmt.Sprintf("%.40s", args[0])
+		}
+		i--
+		rest = rest[n:]
+	}
+}

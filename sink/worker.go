@@ -1,0 +1,418 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/resp"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// worker brings one partition to the target for as long as it is ours. One goroutine, run, owns all its fields but those
+// marked otherwise, and with them the order of the partition.
+type worker struct {
+	s         *Sink
+	partition int32
+	slots     slot.Range
+	log       *slog.Logger
+	stat      *partitionStat // atomic
+
+	// soft ends when no new batch may be begun, hard when nothing may be sent any more. Both are the partition's life, not a
+	// call's.
+	soft, hard context.Context
+	done       chan struct{} // closed when run has returned
+	warned     time.Time
+
+	// connMu guards the map conns for abort.
+	connMu sync.Mutex
+	conns  map[string]*conn
+	owner  []string // the node of each slot, counted from the partition's first
+	epoch  int64
+	// fences are what we raised, by the slot they lie in.
+	fences map[slot.Slot]int64
+	// written are the watermarks that the target has acknowledged, by slot.
+	written map[slot.Slot]watermark
+	// stale are watermarks under names of an earlier topology, to be removed when the present ones are written.
+	stale     []slot.Slot
+	marksDue  bool
+	marksTime time.Time
+
+	in    *intake
+	queue *queue
+	// bad is the error of the record behind the last batch.
+	bad error
+	// next: everything below it is applied.
+	next int64
+	// window is the end of the unknown window, refused the unit in it that is known to have been refused.
+	window  int64
+	refused int64
+}
+
+func newWorker(s *Sink, partition int32) *worker {
+	w := &worker{
+		s: s, partition: partition, slots: slot.PartitionRange(partition, int(s.topic.Partitions)),
+		log: s.log.With("partition", partition), stat: s.statOf(partition), done: make(chan struct{}),
+		conns: map[string]*conn{},
+	}
+	return w
+}
+
+const (
+	markInterval  = time.Second
+	maxFenced     = 5
+	warnInterval  = 10 * time.Second
+	fencedForgive = time.Minute
+)
+
+// run is the life of a partition. It returns an error of class Stop only; a partition that was taken away is no error.
+func (w *worker) run(soft, hard context.Context) error {
+	defer close(w.done)
+	defer w.disconnect()
+	defer w.s.feed.close(w.partition)
+	w.soft, w.hard = soft, hard
+	defer context.AfterFunc(hard, w.abort)()
+	var fenced []time.Time
+	for attempt := 0; ; attempt++ {
+		w.stat.setState(StateStarting)
+		started := time.Now()
+		err := w.live(hard)
+		if soft.Err() != nil || hard.Err() != nil {
+			w.stat.setState(StateStopped)
+			return nil
+		}
+		w.stat.setError(err)
+		switch classOf(err) {
+		case Stop:
+			w.stat.setState(StateFailed)
+			return err
+		case Fenced:
+			fenced = append(fenced, time.Now())
+			if len(fenced) > maxFenced && time.Since(fenced[len(fenced)-maxFenced-1]) < fencedForgive {
+				w.stat.setState(StateFailed)
+				return classed(Stop, "keep partition %d: another sink called %s keeps taking it over, and it is not in this group (%w)", w.partition, w.s.cfg.Name, err)
+			}
+			w.log.Warn("partition was taken over by another worker", "error", err)
+		case Resync:
+			w.log.Warn("partition starts again from the target's own records", "error", err)
+		default:
+			w.warn("partition waits", err)
+		}
+		w.stat.setState(StateWaiting)
+		if time.Since(started) > maxPause {
+			attempt = 0
+		}
+		if w.pause(hard, attempt) != nil {
+			return nil
+		}
+	}
+}
+
+// warn logs a passing trouble, not more often than one can read.
+func (w *worker) warn(what string, err error) {
+	w.stat.setError(err)
+	if time.Since(w.warned) > warnInterval {
+		w.warned = time.Now()
+		w.log.Warn(what, "error", err)
+	}
+}
+
+func (w *worker) trouble(r *run) {
+	if r.reply != "" {
+		w.warn("target does not take a write now", fmt.Errorf("slot %d: %s", r.slot, r.reply))
+	}
+}
+
+// live starts the partition and then applies batch after batch.
+func (w *worker) live(ctx context.Context) error {
+	if err := w.begin(ctx); err != nil {
+		return err
+	}
+	w.stat.setState(StateRunning)
+	tick := time.NewTicker(markInterval)
+	defer tick.Stop()
+	for {
+		b, err := w.gather()
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			select {
+			case <-w.soft.Done():
+				return w.leave(ctx)
+			case <-w.queue.ready:
+			case <-tick.C:
+				if err := w.idle(ctx); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if err := w.applyBatch(ctx, b); err != nil {
+			return err
+		}
+		w.stat.clearError()
+		if w.soft.Err() != nil {
+			return w.leave(ctx)
+		}
+	}
+}
+
+// gather makes a batch of all records that are there, or returns nil.
+func (w *worker) gather() (*batch, error) {
+	if w.bad != nil {
+		return nil, w.bad
+	}
+	b := &batch{next: w.next}
+	w.in.start(b)
+	for !b.over {
+		r, err := w.queue.take()
+		if err != nil {
+			if b.next > w.next {
+				break
+			}
+			if errors.Is(err, kerr.OffsetOutOfRange) {
+				return nil, classed(Resync, "%w", err)
+			}
+			return nil, err
+		}
+		if r == nil {
+			break
+		}
+		if r.Offset < b.next {
+			return nil, classed(Resync, "read partition %d: offset %d came after %d", w.partition, r.Offset, b.next)
+		}
+		if err := w.in.add(b, r); err != nil {
+			if b.next > w.next {
+				// What comes before is fine and goes first.
+				w.bad = err
+				break
+			}
+			return nil, err
+		}
+	}
+	w.stat.skipped.Store(w.in.skipped)
+	if b.next == w.next {
+		return nil, nil
+	}
+	return b, nil
+}
+
+// applyBatch brings a batch to the target, and carries out the control event that ends it.
+func (w *worker) applyBatch(ctx context.Context, b *batch) error {
+	runs := b.runs()
+	if len(runs) > 0 {
+		runs = append(w.markRuns(b.next, w.touched(b)), runs...)
+		if err := w.apply(ctx, runs, b.next); err != nil {
+			return err
+		}
+	}
+	if b.then != nil {
+		// The control event itself is not applied yet: a crash in it has to meet it again.
+		w.next = max(w.next, b.then.offset)
+		if err := w.carryOut(ctx, b.then); err != nil {
+			return err
+		}
+		w.in.finished(b.then)
+	}
+	w.next = b.next
+	if w.refused < w.next {
+		w.refused = noneDone
+	}
+	w.stat.applied.Store(w.next)
+	w.stat.restart.Store(w.in.restart(w.next))
+	return nil
+}
+
+// markUnsent in place of an end says that nothing was ever sent.
+const markUnsent int64 = -1
+
+// touched are the first slots whose watermark goes ahead of a batch: those of the nodes that get something, and all if
+// some have not been written for a while.
+func (w *worker) touched(b *batch) []slot.Slot {
+	if w.marksDue || time.Since(w.marksTime) > markInterval {
+		w.marksDue, w.marksTime = false, time.Now()
+		w.forgetOld()
+		return w.firsts()
+	}
+	nodes := map[string]bool{}
+	for s := range b.loads {
+		nodes[w.ownerOf(s)] = true
+	}
+	all := w.firsts()
+	out := all[:0]
+	for _, s := range all {
+		if nodes[w.ownerOf(s)] {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// markRuns are the watermarks in these slots, ahead of a batch that ends at sent. They vouch for what was acknowledged
+// before it and say how far the unknown window reaches if nothing more is heard of us.
+func (w *worker) markRuns(sent int64, at []slot.Slot) []*run {
+	var out []*run
+	for _, s := range at {
+		m := watermark{
+			topicID: w.s.topic.ID, partition: w.partition, restart: w.in.restart(w.next), applied: w.next,
+			sent: max(sent, w.next, w.window), settled: w.in.settled, refused: w.refused, slots: w.slotsAt(s),
+		}
+		if sent == markUnsent {
+			m.applied = markUnsent
+		}
+		out = append(out, w.markRun(s, m))
+	}
+	return out
+}
+
+func (w *worker) markRun(s slot.Slot, m watermark) *run {
+	key := own.Key(own.Watermark, w.s.cfg.Name, s)
+	cmd := resp.AppendCommandBytes(nil, []byte("SET"), key, []byte(m.String()))
+	return &run{slot: s, mark: &m, units: []*unit{{offset: noneDone, slot: s, key: key, commands: cmd, count: 1, blind: true}}}
+}
+
+// idle looks after the target while nothing is to be done: the watermarks are read, so that a target that lost them is
+// noticed, and connections are kept alive, and written where they say less than we know.
+func (w *worker) idle(ctx context.Context) error {
+	stale := w.marksDue || len(w.written) == 0
+	for s, m := range w.written {
+		var got string
+		if err := w.ask(s, func(r resp.Reply) error {
+			got = string(r.Str)
+			return nil
+		}, []byte("GET"), own.Key(own.Watermark, w.s.cfg.Name, s)); err != nil {
+			return w.recover(ctx, err)
+		}
+		if got != m.String() {
+			return classed(Resync, "watermark in slot %d is %q, not what was written", s, got)
+		}
+		stale = stale || m.applied != w.next || m.restart != w.in.restart(w.next) || m.sent != w.next
+	}
+	if !stale {
+		return nil
+	}
+	w.marksDue, w.marksTime = false, time.Now()
+	w.forgetOld()
+	if err := w.apply(ctx, w.markRuns(w.next, w.firsts()), w.next); err != nil {
+		return err
+	}
+	return w.removeStale()
+}
+
+// recover restores the connections after an error between two batches.
+func (w *worker) recover(ctx context.Context, err error) error {
+	if classOf(err) != Retry {
+		return err
+	}
+	_, err = w.reopen(ctx, nil)
+	return err
+}
+
+// forgetOld turns watermarks that are no longer written into stale ones.
+func (w *worker) forgetOld() {
+	present := map[slot.Slot]bool{}
+	for _, s := range w.firsts() {
+		present[s] = true
+	}
+	for s := range w.written {
+		if !present[s] {
+			delete(w.written, s)
+			w.stale = append(w.stale, s)
+		}
+	}
+}
+
+// removeStale removes watermarks of an earlier topology, whose slots the present ones vouch for.
+func (w *worker) removeStale() error {
+	for _, s := range w.stale {
+		if _, ok := w.written[s]; ok {
+			continue
+		}
+		if err := w.ask(s, func(resp.Reply) error { return nil }, []byte("DEL"), own.Key(own.Watermark, w.s.cfg.Name, s)); err != nil {
+			return err
+		}
+	}
+	w.stale = nil
+	return nil
+}
+
+// leave writes the last watermarks of a partition that is given up, so that the next owner has nothing to do twice.
+func (w *worker) leave(ctx context.Context) error {
+	if w.s.group.lease.ok() {
+		_ = w.apply(ctx, w.markRuns(w.next, w.firsts()), w.next) // the next owner starts a little earlier otherwise
+	}
+	return nil
+}
+
+// plan reads what the target says and decides where to start.
+func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
+	in := startInput{topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf}
+	var err error
+	if in.checkpoints, in.watermarks, err = w.readOwn(); err != nil {
+		return startPlan{}, nil, err
+	}
+	if in.logBegin, in.logEnd, err = w.s.logBounds(ctx, w.partition); err != nil {
+		return startPlan{}, nil, err
+	}
+	begun := false
+	for _, m := range in.watermarks {
+		begun = begun || m.applied >= 0
+	}
+	if !begun {
+		if in.boundaries, in.unready, err = w.s.boundaries(ctx, w.partition); err != nil {
+			return startPlan{}, nil, err
+		}
+	}
+	plan, err := decideStart(in)
+	if err != nil {
+		return startPlan{}, nil, err
+	}
+	if !plan.moved.IsEmpty() {
+		w.log.Warn("slots were moved while no sink ran: writes that a failover of their new node took back cannot be seen", "slots", plan.moved.String())
+	}
+	present := map[slot.Slot]bool{}
+	for _, s := range w.firsts() {
+		present[s] = true
+	}
+	var stale []slot.Slot
+	for s := range in.watermarks {
+		if !present[s] {
+			stale = append(stale, s)
+		}
+	}
+	return plan, stale, nil
+}
+
+// adopt starts reading as planned.
+func (w *worker) adopt(p startPlan, stale []slot.Slot) {
+	w.log.Info("partition starts", "offset", p.offset, "new", p.isNew, "window_end", p.window, "epoch", w.epoch)
+	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits}, w.s.cfg.MaxEventBytes, p)
+	w.next, w.window, w.refused = p.offset, p.window, p.refused
+	w.stale, w.marksDue, w.bad = stale, true, nil
+	w.stat.applied.Store(w.next)
+	w.stat.restart.Store(w.next)
+	w.queue = w.s.feed.open(w.partition, p.offset, &w.stat.end)
+}
+
+// recordRefused leaves a note of a refused unit in the watermarks, so that the next start does not pass over it: within a
+// transaction its checkpoint is written, outside of one it would lie in the unknown window.
+func (w *worker) recordRefused(e *RefusedError, next int64) {
+	if e.Offset < 0 {
+		return
+	}
+	w.refused = e.Offset
+	for _, r := range w.markRuns(next, w.firsts()) {
+		if err := w.ask(r.slot, func(resp.Reply) error { return nil },
+			[]byte("SET"), own.Key(own.Watermark, w.s.cfg.Name, r.slot), []byte(r.mark.String())); err != nil {
+			w.log.Warn("cannot leave a note of the refused unit at the target", "error", err)
+			return
+		}
+	}
+}
