@@ -41,8 +41,8 @@
 // and flushes too. Between the restart offset and the end of what may have been sent lies the unknown window, in which a
 // blind write that meets another type, or no key, is passed over: its effect is undone by what follows.
 //
-//	1. SET k; HSET h f; INCR n    applied, crash before the next batch could write a watermark
-//	2. restart: SET k and HSET h f are applied again, INCR n and all before it in its slot are skipped by the checkpoint
+//  1. SET k; HSET h f; INCR n    applied, crash before the next batch could write a watermark
+//  2. restart: SET k and HSET h f are applied again, INCR n and all before it in its slot are skipped by the checkpoint
 //
 // While a snapshot or a chunked event is open, reading begins at its first record (intake.restart), since what is
 // remembered of it would be incomplete otherwise; what was applied is still skipped.
@@ -58,27 +58,29 @@
 // Whoever connects again: proves, names the connection, compares the fence, kills, reads, writes. For a zombie Z and the
 // new owner N:
 //
-//	1. Z connects, names the connection, reads the fence: it is its own
-//	2. N raises the fence, then lists and kills: Z's connection has its name and is found
+//  1. Z connects, names the connection, reads the fence: it is its own
 //
-//	1. N raises the fence
-//	2. Z connects and reads the fence: it is not its own, Z does not write
+//  2. N raises the fence, then lists and kills: Z's connection has its name and is found
+//
+//  1. N raises the fence
+//
+//  2. Z connects and reads the fence: it is not its own, Z does not write
 //
 // Z can also be stopped between its proof and raising the fence itself, and wake when N writes:
 //
-//	1. Z proves, sleeps; N takes over, writes
-//	2. Z raises the fence, kills N's connections, reads how far N came, goes on from there
-//	3. N connects again and sees a fence that is not its own: what Z did is unknown, so N trusts nothing it remembers, proves,
-//	   takes over again and starts from the watermarks, which vouch for what both did
+//  1. Z proves, sleeps; N takes over, writes
+//  2. Z raises the fence, kills N's connections, reads how far N came, goes on from there
+//  3. N connects again and sees a fence that is not its own: what Z did is unknown, so N trusts nothing it remembers, proves,
+//     takes over again and starts from the watermarks, which vouch for what both did
 //
 // and whoever has not heard of the coordinator for two thirds of the session timeout sends nothing (lease). That clock stands
 // still while a machine sleeps; then the kill alone protects.
 //
 // A connection that is lost may have bytes on their way. Its successor kills it at the node before it reads the checkpoint:
 //
-//	1. MULTI INCR SET checkpoint EXEC lies in a buffer of the network, the connection breaks
-//	2. the new connection kills the old one: from here on its bytes are discarded
-//	3. the new connection reads the checkpoint: it is final
+//  1. MULTI INCR SET checkpoint EXEC lies in a buffer of the network, the connection breaks
+//  2. the new connection kills the old one: from here on its bytes are discarded
+//  3. the new connection reads the checkpoint: it is final
 //
 // # Not in this version
 //

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
 )
 
 // crash ends a sink as kill -9 would: nothing is finished, nothing is written, bytes on their way stay on their way.
@@ -202,4 +201,3 @@ func TestLateBytes(t *testing.T) {
 	}
 	s.stop()
 }
-

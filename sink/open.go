@@ -478,35 +478,18 @@ func (w *worker) hasAny(kind byte) (found bool, err error) {
 func (w *worker) countForeign() error {
 	keys := int64(0)
 	var example []byte
-	for addr, c := range w.conns {
-		var q request
-		var slots []slot.Slot
-		for i, owner := range w.owner {
-			if owner == addr {
-				s := w.slots.First + slot.Slot(i)
-				q.add("CLUSTER", "COUNTKEYSINSLOT", itoa(int64(s)))
-				slots = append(slots, s)
-			}
+	slots := make([]slot.Slot, len(w.owner))
+	for i := range slots {
+		slots[i] = w.slots.First + slot.Slot(i)
+	}
+	if err := w.listSlots(slots, func(_ slot.Slot, key []byte) error {
+		if !own.Is(key) {
+			keys++
+			example = bytes.Clone(key)
 		}
-		var filled []slot.Slot
-		if err := c.do(&q, func(i int, r resp.Reply) error {
-			if r.Int > 0 {
-				filled = append(filled, slots[i])
-			}
-			return serverErr(c)(i, r)
-		}); err != nil {
-			return err
-		}
-		for _, s := range filled {
-			if err := w.listSlot(s, func(key []byte) {
-				if !own.Is(key) {
-					keys++
-					example = bytes.Clone(key)
-				}
-			}); err != nil {
-				return err
-			}
-		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	if keys > 0 {
 		return &ExistingKeysError{Keys: keys, Key: example}

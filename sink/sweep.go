@@ -3,6 +3,8 @@ package sink
 import (
 	"bytes"
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -44,95 +46,167 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 }
 
 func (w *worker) sweep(ctx context.Context, c *control) error {
+	var all []slot.Slot
+	for s := range c.slots.All() {
+		all = append(all, s)
+	}
+	isGhost := func(key []byte) bool { return !own.Is(key) && !c.seen.has(xxhash.Sum64(key)) }
 	if c.kind == event.SnapshotEnd {
 		var keys, ghosts int64
-		for s := range c.slots.All() {
-			if err := w.listSlot(s, func(key []byte) {
-				if own.Is(key) {
-					return
-				}
+		if err := w.listSlots(all, func(_ slot.Slot, key []byte) error {
+			if !own.Is(key) {
 				keys++
-				if !c.seen.has(xxhash.Sum64(key)) {
-					ghosts++
+			}
+			if isGhost(key) {
+				ghosts++
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if ghosts == 0 {
+			return nil
+		}
+		if goOn, err := w.mayRemove(c, keys, ghosts); !goOn {
+			return err
+		}
+	}
+	// Ghosts are gathered while a pipeline is read and removed behind it: the answers of one are not mixed with the other's.
+	ghosts := map[slot.Slot][][]byte{}
+	return w.listSlotsThen(all, func(s slot.Slot, key []byte) error {
+		if isGhost(key) {
+			ghosts[s] = append(ghosts[s], bytes.Clone(key))
+		}
+		return nil
+	}, func() error {
+		defer clear(ghosts)
+		return w.unlink(ctx, ghosts, c.offset)
+	})
+}
+
+// mayRemove is the policy and the breaker.
+func (w *worker) mayRemove(c *control, keys, ghosts int64) (bool, error) {
+	switch {
+	case w.s.cfg.Sweep == SweepReport:
+		w.stat.ghosts.Add(ghosts)
+		w.log.Warn("the target has keys that the source does not have", "shard", c.shard, "generation", c.generation, "keys", ghosts)
+		return false, nil
+	case c.first && w.s.cfg.ExistingKeys == ExistingReplace:
+	case ghosts > breakerMinKeys && float64(ghosts) > w.s.cfg.SweepMax*float64(keys):
+		return false, &SweepError{
+			Partition: w.partition, Shard: uint32(c.shard), Generation: uint32(c.generation),
+			Ghosts: ghosts, Keys: keys, Max: w.s.cfg.SweepMax,
+		}
+	}
+	return true, nil
+}
+
+func (w *worker) unlink(ctx context.Context, ghosts map[slot.Slot][][]byte, offset int64) error {
+	var runs []*run
+	n := 0
+	for _, s := range slices.Sorted(maps.Keys(ghosts)) {
+		r := &run{slot: s}
+		for keys := range slices.Chunk(ghosts[s], unlinkKeys) {
+			args := append([][]byte{[]byte("UNLINK")}, keys...)
+			r.units = append(r.units, &unit{
+				offset: offset, slot: s, key: keys[0], commands: resp.AppendCommandBytes(nil, args...), count: 1, blind: true,
+			})
+			n += len(keys)
+		}
+		runs = append(runs, r)
+	}
+	if err := w.apply(ctx, runs, offset); err != nil {
+		return err
+	}
+	w.stat.swept.Add(int64(n))
+	return nil
+}
+
+// listKeys is how many keys one pipeline of listSlots brings, give or take the largest slot.
+const listKeys = 10000
+
+func (w *worker) listSlots(slots []slot.Slot, fn func(s slot.Slot, key []byte) error) error {
+	return w.listSlotsThen(slots, fn, func() error { return nil })
+}
+
+// listSlotsThen hands over every key of the slots, and calls then behind each pipeline of them.
+//
+// CLUSTER GETKEYSINSLOT tells what this node has, owner or not. So a key of the slot that never exists is asked for before
+// and behind: any redirection means that the slot is being moved, or was moved meanwhile, and is an error: another try
+// later scans again.
+func (w *worker) listSlotsThen(slots []slot.Slot, fn func(s slot.Slot, key []byte) error, then func() error) error {
+	counts, err := w.countSlots(slots)
+	if err != nil {
+		return err
+	}
+	for len(slots) > 0 {
+		n, sum := 0, int64(0)
+		reqs := map[*conn]*request{}
+		asked := map[*conn][]slot.Slot{}
+		for n < len(slots) && sum < listKeys {
+			s := slots[n]
+			n++
+			if counts[s] == 0 {
+				continue
+			}
+			sum += counts[s]
+			c := w.conns[w.ownerOf(s)]
+			if reqs[c] == nil {
+				reqs[c] = &request{}
+			}
+			probe := string(own.StagingKey(w.s.cfg.Name, 0, s))
+			reqs[c].add("EXISTS", probe)
+			// Others may add keys between the two questions.
+			reqs[c].add("CLUSTER", "GETKEYSINSLOT", itoa(int64(s)), itoa(counts[s]+listMore))
+			reqs[c].add("EXISTS", probe)
+			asked[c] = append(asked[c], s)
+		}
+		for c, q := range reqs {
+			if err := c.do(q, func(i int, r resp.Reply) error {
+				err := serverErr(c)(i, r)
+				for _, k := range r.Elems {
+					if err == nil {
+						err = fn(asked[c][i/3], k.Str)
+					}
 				}
+				return err
 			}); err != nil {
 				return err
 			}
 		}
-		switch {
-		case ghosts == 0:
-			return nil
-		case w.s.cfg.Sweep == SweepReport:
-			w.stat.ghosts.Add(ghosts)
-			w.log.Warn("the target has keys that the source does not have", "shard", c.shard, "generation", c.generation, "keys", ghosts)
-			return nil
-		case c.first && w.s.cfg.ExistingKeys == ExistingReplace:
-		case ghosts > breakerMinKeys && float64(ghosts) > w.s.cfg.SweepMax*float64(keys):
-			return &SweepError{
-				Partition: w.partition, Shard: uint32(c.shard), Generation: uint32(c.generation),
-				Ghosts: ghosts, Keys: keys, Max: w.s.cfg.SweepMax,
+		if err := then(); err != nil {
+			return err
+		}
+		slots = slots[n:]
+	}
+	return nil
+}
+
+const listMore = 1000
+
+// countSlots counts the keys of slots, and proves that their nodes have them.
+func (w *worker) countSlots(slots []slot.Slot) (map[slot.Slot]int64, error) {
+	counts := map[slot.Slot]int64{}
+	reqs := map[*conn]*request{}
+	asked := map[*conn][]slot.Slot{}
+	for _, s := range slots {
+		c := w.conns[w.ownerOf(s)]
+		if reqs[c] == nil {
+			reqs[c] = &request{}
+		}
+		reqs[c].add("CLUSTER", "COUNTKEYSINSLOT", itoa(int64(s)))
+		reqs[c].add("EXISTS", string(own.StagingKey(w.s.cfg.Name, 0, s)))
+		asked[c] = append(asked[c], s)
+	}
+	for c, q := range reqs {
+		if err := c.do(q, func(i int, r resp.Reply) error {
+			if i%2 == 0 {
+				counts[asked[c][i/2]] = r.Int
 			}
+			return serverErr(c)(i, r)
+		}); err != nil {
+			return nil, err
 		}
 	}
-	for s := range c.slots.All() {
-		if err := w.sweepSlot(ctx, s, c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *worker) sweepSlot(ctx context.Context, s slot.Slot, c *control) error {
-	var ghosts [][]byte
-	if err := w.listSlot(s, func(key []byte) {
-		if !own.Is(key) && !c.seen.has(xxhash.Sum64(key)) {
-			ghosts = append(ghosts, bytes.Clone(key))
-		}
-	}); err != nil {
-		return err
-	}
-	for len(ghosts) > 0 {
-		n := min(len(ghosts), unlinkKeys)
-		args := append([][]byte{[]byte("UNLINK")}, ghosts[:n]...)
-		u := &unit{offset: c.offset, slot: s, key: ghosts[0], commands: resp.AppendCommandBytes(nil, args...), count: 1, blind: true}
-		if err := w.apply(ctx, []*run{{slot: s, units: []*unit{u}}}, c.offset); err != nil {
-			return err
-		}
-		w.stat.swept.Add(int64(n))
-		ghosts = ghosts[n:]
-	}
-	return nil
-}
-
-// listSlot hands over every key of a slot. CLUSTER GETKEYSINSLOT tells what this node has, owner or not: a key of the slot
-// that never exists is asked for before and behind, and any redirection means that the slot is being moved, or was: the
-// error leads to another try later.
-func (w *worker) listSlot(s slot.Slot, fn func(key []byte)) error {
-	c := w.conns[w.ownerOf(s)]
-	probe := string(own.StagingKey(w.s.cfg.Name, 0, s))
-	var count int64
-	var q request
-	q.add("CLUSTER", "COUNTKEYSINSLOT", itoa(int64(s)))
-	if err := c.do(&q, func(i int, r resp.Reply) error {
-		count = r.Int
-		return serverErr(c)(i, r)
-	}); err != nil {
-		return err
-	}
-	q = request{}
-	q.add("EXISTS", probe)
-	if count > 0 {
-		// Others may add keys between the two questions.
-		q.add("CLUSTER", "GETKEYSINSLOT", itoa(int64(s)), itoa(count+1000))
-		q.add("EXISTS", probe)
-	}
-	return c.do(&q, func(i int, r resp.Reply) error {
-		if err := serverErr(c)(i, r); err != nil {
-			return err
-		}
-		for _, k := range r.Elems {
-			fn(k.Str)
-		}
-		return nil
-	})
+	return counts, nil
 }
