@@ -72,8 +72,9 @@ func AppendRaw(dst []byte, e *event.Event) []byte {
 		dst = appendWholeKey(dst, e)
 		dst = binary.AppendUvarint(dst, uint64(e.Count))
 		return append(dst, e.Commands...)
+	default:
+		return appendControl(dst, e)
 	}
-	return appendControl(dst, e)
 }
 
 // numbered reports whether events of the kind carry a number and not the end of the one before.

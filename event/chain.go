@@ -16,8 +16,7 @@ type Mark struct {
 // Adopt sets the mark to e, unchecked: for a reader that begins in the middle.
 func (m *Mark) Adopt(e *Event) {
 	*m = Mark{Generation: e.Generation, ReplID: e.ReplID, End: e.End, Part: e.Part}
-	switch e.Kind {
-	case SnapshotBegin, Entry:
+	if e.Kind == SnapshotBegin || e.Kind == Entry {
 		m.Snapshot, m.Number = true, e.Number
 	}
 }
@@ -71,8 +70,9 @@ func (m *Mark) Follow(e *Event) error {
 		}
 		m.Snapshot, m.Number = false, 0
 		return nil
+	default:
+		return m.followStream(e, fail)
 	}
-	return m.followStream(e, fail)
 }
 
 func (m *Mark) followStream(e *Event, fail func(string, ...any) error) error {

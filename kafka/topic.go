@@ -45,7 +45,7 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("check topic %s: %s is %s, not %s: %s", e.Topic, e.What, e.Have, e.Want, e.Hint)
 }
 
-// ErrNoTopic: the topic does not exist.
+// ErrNoTopic says that the topic does not exist.
 var ErrNoTopic = errors.New("topic does not exist")
 
 const safeReplication = 3
@@ -69,7 +69,10 @@ func Ensure(ctx context.Context, adm *kadm.Client, spec TopicSpec) (Topic, error
 			Have: strconv.Itoa(int(t.Partitions)), Want: strconv.Itoa(int(spec.Partitions)), Hint: spec.Hint,
 		}
 	}
-	return t, checkSettings(ctx, adm, spec, &t)
+	if err := checkSettings(ctx, adm, spec, &t); err != nil {
+		return Topic{}, err
+	}
+	return t, nil
 }
 
 func create(ctx context.Context, adm *kadm.Client, spec TopicSpec) error {
@@ -83,11 +86,11 @@ func create(ctx context.Context, adm *kadm.Client, spec TopicSpec) error {
 	}
 	settings := map[string]*string{}
 	for k, v := range spec.Settings {
-		settings[k] = kadm.StringPtr(v)
+		settings[k] = new(v)
 	}
 	if replication >= safeReplication {
-		settings["min.insync.replicas"] = kadm.StringPtr("2")
-		settings["unclean.leader.election.enable"] = kadm.StringPtr("false")
+		settings["min.insync.replicas"] = new("2")
+		settings["unclean.leader.election.enable"] = new("false")
 	}
 	resp, err := adm.CreateTopic(ctx, spec.Partitions, replication, settings, spec.Name)
 	if err == nil {

@@ -23,7 +23,7 @@ type boundaryKey struct {
 	shard, generation uint32
 }
 
-// ErrForeign: a record of the offsets topic is not ours.
+// ErrForeign says that a record of the offsets topic is not ours.
 var ErrForeign = errors.New("record of the offsets topic is not ours")
 
 // Apply takes one record of the topic, in order: the last of a key holds, an empty value removes.

@@ -6,11 +6,11 @@ import "errors"
 type Class int
 
 const (
-	// Retry: open everything again from the committed position.
+	// Retry means: open everything again from the committed position.
 	Retry Class = iota
-	// Resync: the log or the history cannot be continued; take a new generation.
+	// Resync means: the log or the history cannot be continued; take a new generation.
 	Resync
-	// Stop: it would happen again; an operator has to act.
+	// Stop means: it would happen again; an operator has to act.
 	Stop
 )
 

@@ -283,7 +283,7 @@ func (c *replConn) receive(silence time.Duration, p []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(silence)); err != nil {
 		return 0, fmt.Errorf("set deadline: %w", err)
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.Conn.Read(p) //nolint:staticcheck // the socket itself: r has nothing buffered
 	if n > 0 {
 		return n, nil
 	}

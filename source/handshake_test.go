@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -54,7 +55,7 @@ func TestHandshakeErrorsNameCauseAndNextStep(t *testing.T) {
 	}
 	for _, answer := range []string{"-LOADING Redis is loading", "-NOMASTERLINK Can't SYNC", "-MISCONF x"} {
 		_, err := peer(t, answer+"\r\n").psync(nil)
-		if refused, ok := err.(*ServerError); !ok || !refused.transient() {
+		if refused, ok := errors.AsType[*ServerError](err); !ok || !refused.transient() {
 			t.Errorf("%s: %v is not transient", answer, err)
 		}
 	}

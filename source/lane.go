@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -54,10 +55,10 @@ func (l *lane) run(ctx context.Context) error {
 			l.status.laneFailed(err)
 			return err
 		case Resync:
-			l.log.Warn("a new generation is needed", "err", err)
+			l.log.Warn("a new generation is needed", slog.Any("error", err))
 			l.link.resync()
 		default:
-			l.log.Warn("publishing interrupted, going on from the committed position", "err", err, "in", delay)
+			l.log.Warn("publishing interrupted, going on from the committed position", slog.Any("error", err), slog.Duration("in", delay))
 		}
 		l.status.laneFailed(err)
 		if time.Since(start) > settled {
@@ -103,12 +104,12 @@ func (l *lane) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := newPublisher(l, cl, work, pos, uint64(producerID)<<16|uint64(uint16(epoch)))
+	p := newPublisher(work, l, cl, pos, uint64(producerID)<<16|uint64(uint16(epoch)))
 	if err := l.checkLog(ctx, pos); err != nil {
 		if ClassOf(err) != Resync {
 			return err
 		}
-		l.log.Warn("the log does not hold what the position says: a new generation follows", "err", err)
+		l.log.Warn("the log does not hold what the position says: a new generation follows", slog.Any("error", err))
 		p.damaged(err)
 		if err := l.spool.Reset(); err != nil {
 			return fmt.Errorf("reset spool: %w", err)
@@ -191,11 +192,11 @@ func (l *lane) place(p *publisher) (section uint64, err error) {
 // nextSnapshot is the newest snapshot in the spool. If there is none the link is made to take one.
 func (l *lane) nextSnapshot(sections []spool.Section) uint64 {
 	var behind uint64
-	for i := len(sections) - 1; i >= 0; i-- {
-		if s := sections[i]; s.Kind == spool.Snapshot && !s.Broken {
+	for _, s := range slices.Backward(sections) {
+		if s.Kind == spool.Snapshot && !s.Broken {
 			return s.Number
 		}
-		behind = max(behind, sections[i].Number+1)
+		behind = max(behind, s.Number+1)
 	}
 	l.link.resync()
 	return behind

@@ -68,7 +68,7 @@ func (l *link) run(ctx context.Context) error {
 		l.status.linkLost(err)
 		var refused *ServerError
 		if !errors.As(err, &refused) || !refused.transient() {
-			l.log.Warn("link lost, connecting again", "err", err, "in", delay)
+			l.log.Warn("link lost, connecting again", slog.Any("error", err), slog.Any("in", delay))
 		}
 		select {
 		case <-ctx.Done():
@@ -173,7 +173,7 @@ func (l *link) follow(ctx context.Context, c *replConn, from *event.Position, re
 	}()
 	l.gate.set(true)
 	l.status.linked(c.addr, from.ReplID)
-	l.log.Info("link streams", "master", c.addr, "replid", from.ReplID.String(), "offset", int64(from.Offset), "full", reply.full)
+	l.log.Info("link streams", slog.String("master", c.addr), slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Any("full", reply.full))
 	return l.stream(ctx, c)
 }
 
@@ -198,7 +198,7 @@ func (l *link) stream(ctx context.Context, c *replConn) error {
 // takeSnapshot spools the RDB and opens the stream behind it.
 func (l *link) takeSnapshot(ctx context.Context, c *replConn, reply syncReply) error {
 	l.status.stage(StageReceiving)
-	l.log.Info("full resynchronisation", "master", c.addr, "replid", reply.id.String(), "offset", int64(reply.offset))
+	l.log.Info("full resynchronisation", slog.String("master", c.addr), slog.String("replid", reply.id.String()), slog.Int64("offset", int64(reply.offset)))
 	h := spool.Header{Kind: spool.Snapshot, ReplID: reply.id, Offset: reply.offset}
 	if _, err := l.spool.Begin(h); err != nil {
 		return err
@@ -245,7 +245,7 @@ type master struct {
 // inspect asks the node who it is. That it is no master any more is an error: topology is looked up again.
 func (l *link) inspect(ctx context.Context, addr string) (master, error) {
 	client := l.cfg.Dialer.Client(addr)
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	text, err := client.Info(ctx, "server", "replication").Result()
@@ -322,8 +322,7 @@ func (l *link) resumeAt(m master) (*event.Position, error) {
 		return nil, err
 	}
 	if diverged {
-		l.log.Warn("the new master lacks writes that are published: a new generation follows",
-			"replid", at.ReplID.String(), "parted", int64(parted), "published", int64(l.gate.at().Offset))
+		l.log.Warn("the new master lacks writes that are published: a new generation follows", slog.String("replid", at.ReplID.String()), slog.Int64("parted", int64(parted)), slog.Int64("published", int64(l.gate.at().Offset)))
 		l.mustFull.Store(true)
 		return nil, nil
 	}

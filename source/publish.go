@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -57,7 +58,7 @@ type publisher struct {
 	epoch     uint64
 }
 
-func newPublisher(l *lane, cl *kgo.Client, work context.Context, pos offsets.Position, attempt uint64) *publisher {
+func newPublisher(work context.Context, l *lane, cl *kgo.Client, pos offsets.Position, attempt uint64) *publisher {
 	n := int(l.topic.Partitions)
 	p := &publisher{lane: l, cl: cl, work: work, pos: pos, cur: pos.Position, ends: make([]atomic.Int64, n), wrote: make([]bool, n)}
 	p.interval, p.limit, p.committed = l.cfg.CommitInterval, commitBytes, time.Now()
@@ -112,13 +113,13 @@ func (p *publisher) run(ctx context.Context, at uint64) error {
 		}
 		at = sec.Number + 1
 	}
-	return p.commit(nil)
+	return p.commit()
 }
 
 // section publishes one stretch of the stream, from where the lane stands.
 func (p *publisher) section(ctx context.Context, sec spool.Section) error {
 	if p.broken || p.pos.Snapshot != nil {
-		p.log.Info("passing over a stretch of the stream, a snapshot follows", "offset", int64(sec.Offset))
+		p.log.Info("passing over a stretch of the stream, a snapshot follows", slog.Int64("offset", int64(sec.Offset)))
 		return nil
 	}
 	if p.cur.ReplID != sec.ReplID {
@@ -128,9 +129,9 @@ func (p *publisher) section(ctx context.Context, sec spool.Section) error {
 		p.em.begin(p.shard, p.pos.Generation, sec.ReplID)
 		p.em.e.OldReplID = p.cur.ReplID
 		p.em.control(event.HistoryChange, sec.Offset, sec.Offset, &p.slots)
-		p.log.Info("the shard goes on under another replication ID", "old", p.cur.ReplID.String(), "new", sec.ReplID.String(), "offset", int64(sec.Offset))
+		p.log.Info("the shard goes on under another replication ID", slog.String("old", p.cur.ReplID.String()), slog.String("new", sec.ReplID.String()), slog.Int64("offset", int64(sec.Offset)))
 		p.cur.ReplID = sec.ReplID
-		if err := p.commit(nil); err != nil {
+		if err := p.commit(); err != nil {
 			return err
 		}
 		p.gate.stand(p.cur)
@@ -163,7 +164,7 @@ func (p *publisher) stream(ctx context.Context, sec spool.Section) error {
 			return err
 		}
 		if ctx.Err() != nil {
-			return errors.Join(p.commit(nil), context.Cause(ctx))
+			return errors.Join(p.commit(), context.Cause(ctx))
 		}
 		if err := p.commitIfDue(empty || closed != nil); err != nil {
 			return err
@@ -192,16 +193,20 @@ func (p *publisher) burst(ctx context.Context, reader *unitReader) (empty bool, 
 		if errors.Is(err, spool.ErrEmpty) {
 			return true, nil
 		}
+		if err == nil {
+			err = p.unit(u)
+		}
 		if err != nil {
 			return false, err
 		}
-		if err := p.unit(u); err != nil {
-			return false, err
-		}
-		if p.bytes >= p.limit || p.asked || n%clockEvery == 0 && (time.Since(p.since) >= p.interval || ctx.Err() != nil) {
+		if p.bytes >= p.limit || p.asked || n%clockEvery == 0 && p.late(ctx) {
 			return false, nil
 		}
 	}
+}
+
+func (p *publisher) late(ctx context.Context) bool {
+	return p.open && time.Since(p.since) >= p.interval || ctx.Err() != nil
 }
 
 func (p *publisher) unit(u *streamUnit) error {
@@ -265,14 +270,13 @@ func (p *publisher) promise(r *kgo.Record, err error) {
 func (p *publisher) commitIfDue(idle bool) error {
 	due := p.bytes >= p.limit || idle || time.Since(p.since) >= p.interval
 	if p.open && due || p.asked || !p.open && p.cur != p.pos.Position && time.Since(p.committed) >= quietCommit {
-		return p.commit(nil)
+		return p.commit()
 	}
 	return nil
 }
 
-// commit ends the transaction with the lane's position, and with a boundary if one is given. Without anything new it
-// does nothing.
-func (p *publisher) commit(b *offsets.Boundary) error {
+// commit ends the transaction with the lane's position. Without anything new it does nothing.
+func (p *publisher) commit() error {
 	if !p.open && p.cur == p.pos.Position {
 		p.asked = false
 		p.link.commit(p.cur, true)
@@ -280,7 +284,7 @@ func (p *publisher) commit(b *offsets.Boundary) error {
 	}
 	next := p.pos
 	next.Position, next.DB = p.cur, p.in.db
-	return p.commitAs(next, b)
+	return p.commitAs(next, nil)
 }
 
 func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {

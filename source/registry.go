@@ -70,7 +70,7 @@ func (r *registry) read(ctx context.Context, cl *kgo.Client) error {
 	return nil
 }
 
-// PartitionsError: the data topic has another number of partitions than when the connector began.
+// PartitionsError tells that the data topic has another number of partitions than when the connector began.
 type PartitionsError struct {
 	Topic      string
 	Have, Want int32

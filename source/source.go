@@ -109,7 +109,7 @@ func (s *Source) inspect(ctx context.Context) (*topology.Topology, map[string][]
 		return nil, nil, fmt.Errorf("discover source: %w", err)
 	}
 	if !t.Uncovered.IsEmpty() {
-		s.log.Warn("no master serves some slots of the source: their keys are not carried", "slots", t.Uncovered.String())
+		s.log.Warn("no master serves some slots of the source: their keys are not carried", slog.String("slots", t.Uncovered.String()))
 	}
 	if len(t.InFlight) > 0 {
 		m := t.InFlight[0]
@@ -159,13 +159,13 @@ func (s *Source) topics(ctx context.Context, adm *kadm.Client) (kafka.Topic, err
 			"or use a new topic.prefix",
 	})
 	for _, w := range t.Warnings {
-		s.log.Warn(w)
+		s.log.Warn("the log is less safe than it could be", slog.String("why", w))
 	}
 	return t, err
 }
 
 func (s *Source) runShard(ctx context.Context, adm *kadm.Client, topic kafka.Topic, limit *hostLimit, n event.Shard, known topology.Shard) error {
-	log := s.log.With("shard", uint32(n))
+	log := s.log.With(slog.Any("shard", n))
 	sp, err := spool.Open(spool.Config{
 		Dir:         filepath.Join(s.cfg.DataDir, s.cfg.Connector, fmt.Sprintf("shard-%d", n)),
 		MemoryBytes: s.cfg.SpoolMemoryBytes, DiskBytes: s.cfg.SpoolDiskBytes, Logger: log,
@@ -173,7 +173,11 @@ func (s *Source) runShard(ctx context.Context, adm *kadm.Client, topic kafka.Top
 	if err != nil {
 		return err
 	}
-	defer sp.Close()
+	defer func() {
+		if err := sp.Close(); err != nil {
+			log.Warn("the spool could not be written: the master is asked again for what it held", slog.Any("error", err))
+		}
+	}()
 	sh := &shard{status: &ShardStatus{}, spool: sp, known: known}
 	sh.status.update(func(t *Snapshot) { t.Shard, t.Stage, t.Master = n, StageStarting, known.Master.Addr })
 	sh.status.owns(&known.Slots)
@@ -196,7 +200,7 @@ func (s *Source) runShard(ctx context.Context, adm *kadm.Client, topic kafka.Top
 		select {
 		case <-ln.ready:
 			if err := lk.run(linkCtx); err != nil && linkCtx.Err() == nil {
-				log.Error("link ended", "err", err)
+				log.Error("link ended", slog.Any("error", err))
 			}
 		case <-linkCtx.Done():
 		}
@@ -258,7 +262,7 @@ func (s *Source) askKeys(ctx context.Context, sh *shard, args [][]byte) ([][]byt
 	addr := sh.known.Master.Addr
 	sh.mu.Unlock()
 	client := s.cfg.Dialer.Client(addr)
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	question := []any{"COMMAND", "GETKEYS"}

@@ -160,8 +160,8 @@ func (g *segment) readBlock(at int64, dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// recover reads all segments in order, up to the first record that does not follow.
-func (d *disk) recover() ([]*section, error) {
+// recovered reads all segments in order, up to the first record that does not follow.
+func (d *disk) recovered() ([]*section, error) {
 	names, err := filepath.Glob(filepath.Join(d.dir, "*"+segmentSuffix))
 	if err != nil {
 		return nil, fmt.Errorf("list spool segments: %w", err)

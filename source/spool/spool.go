@@ -125,7 +125,7 @@ func Open(cfg Config) (*Spool, error) {
 	}
 	s := &Spool{cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), next: 1}
 	s.disk.dir = cfg.Dir
-	sections, err := s.disk.recover()
+	sections, err := s.disk.recovered()
 	if err != nil {
 		return nil, fmt.Errorf("recover spool in %s: %w", cfg.Dir, err)
 	}
@@ -256,7 +256,7 @@ func (s *Spool) appendSome(p []byte) (n int, retry time.Duration, err error) {
 	if b == nil {
 		if s.memory+blockBytes > s.cfg.MemoryBytes {
 			if err := s.spillOldest(); err != nil {
-				s.log.Warn("spool cannot use its disk, waits", "dir", s.cfg.Dir, "err", err)
+				s.log.Warn("spool cannot use its disk, waits", slog.String("dir", s.cfg.Dir), slog.Any("error", err))
 				return 0, diskRetry, nil
 			}
 		}
