@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/redriver/redriver/connectors"
+	"github.com/redriver/redriver/kafka"
+)
+
+// syncOptions are the arguments of sync.
+type syncOptions struct {
+	from, to, dir, brokers, prefix, existing string
+	partitions                               int
+	untilSynced, noProgress                  bool
+	logLevel, logFormat                      string
+}
+
+func (a *app) syncCommand() *cobra.Command {
+	var o syncOptions
+	c := &cobra.Command{
+		Use:   "sync --from redis://HOST:PORT --to redis://HOST:PORT --data-dir DIR",
+		Short: "Copy one cluster into another and keep it so, in one process",
+		Long: `Runs a source and a sink in this process, with a broker of its own inside it unless --kafka names a real one. What was
+read and where it stands lies in the data folder: the same command with the same folder goes on where the last one
+ended, also after a crash.
+
+The address is that of any node of the cluster, or of several with commas between. A password can be given in the
+address (redis://user:password@host:port, with %-escapes), where other users of this machine may see it, or by the
+environment variables REDRIVER_FROM_PASSWORD and REDRIVER_TO_PASSWORD.
+
+The broker inside is one process, not replicated and without fsync: what a crash of the machine takes from it is read
+from the source again, in full if need be. While it runs, what the sink has applied is deleted from it.`,
+		Example: `  redriver sync --from redis://old-1:6379 --to redis://new-1:6379 --data-dir /var/lib/redriver/move
+  redriver sync --from redis://app@old-1:6379 --to redis://new-1:6379 --data-dir move --until-synced
+  redriver sync --from redis://a:6379 --to redis://b:6379 --data-dir move --kafka kafka-1:9092 --prefix move`,
+		Args: noArgs,
+	}
+	f := c.Flags()
+	f.StringVar(&o.from, "from", "", "a node of the source, redis://[user[:password]@]host:port (required)")
+	f.StringVar(&o.to, "to", "", "a node of the target (required)")
+	f.StringVar(&o.dir, "data-dir", "", "folder for what has to outlive the process; made if missing (required)")
+	f.StringVar(&o.brokers, "kafka", "", "brokers of a real Kafka, host:port with commas, instead of the one inside")
+	f.StringVar(&o.prefix, "prefix", "redriver", "names the topics and the connectors")
+	f.IntVar(&o.partitions, "partitions", 32, "partitions of the data topic")
+	f.StringVar(&o.existing, "existing-keys", "refuse", "what to do when the target holds keys: refuse, replace or keep")
+	f.BoolVar(&o.untilSynced, "until-synced", false, "end when everything written before that moment is at the target")
+	f.BoolVar(&o.noProgress, "no-progress", false, "log only, also on a terminal")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := required(c, "from", "to", "data-dir"); err != nil {
+			return err
+		}
+		err := a.sync(c.Context(), o)
+		if u, ok := errors.AsType[*usageError](err); ok {
+			u.command = c.CommandPath()
+		}
+		return err
+	}
+	return c
+}
+
+const (
+	embeddedNotice = "the broker inside this process is not replicated and does not fsync: for a move that must survive the loss of this machine use --kafka"
+	trimInterval   = time.Minute
+)
+
+func (a *app) sync(ctx context.Context, o syncOptions) error {
+	dir, err := filepath.Abs(o.dir)
+	if err != nil {
+		return fmt.Errorf("find data folder: %w", err)
+	}
+	// Checked before the broker is started: a fault of the arguments must not leave a folder.
+	brokers := o.brokers
+	if brokers == "" {
+		brokers = "127.0.0.1:9092"
+	}
+	if _, err := a.syncConfig(o, dir, brokers); err != nil {
+		return err
+	}
+	unlock, err := connectors.LockDir(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if o.brokers == "" {
+		broker, err := startBroker(dir)
+		if err != nil {
+			return err
+		}
+		defer broker.Close()
+		brokers = strings.Join(broker.Brokers(), ",")
+	}
+	cfg, err := a.syncConfig(o, dir, brokers)
+	if err != nil {
+		return err
+	}
+	s, err := a.newSession(cfg, o.noProgress)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if o.brokers == "" {
+		s.log.Info(embeddedNotice)
+	}
+	return s.runSync(ctx, a, o)
+}
+
+// runSync runs the session with what sync does beside it.
+func (s *session) runSync(ctx context.Context, a *app, o syncOptions) error {
+	run, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.runner.Check(run); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	var beside sync.WaitGroup
+	synced := false
+	if o.brokers == "" {
+		beside.Go(func() { s.trim(run) }) // ends with run
+	}
+	if o.untilSynced {
+		beside.Go(func() { // ends with run, and ends it
+			if err := s.barrier(run); err == nil {
+				synced = true
+				cancel()
+			}
+		})
+	}
+	err := s.runChecked(run)
+	cancel()
+	beside.Wait()
+	if err == nil && synced {
+		fmt.Fprintln(a.stdout, "synced: the target has everything that was written before now")
+	}
+	return err
+}
+
+// barrier waits for the copy, through passing troubles.
+func (s *session) barrier(ctx context.Context) error {
+	for {
+		err := s.runner.Barrier(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		s.log.Debug("waiting for the copy to be complete", "err", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// trim keeps the embedded broker small.
+func (s *session) trim(ctx context.Context) {
+	tick := time.NewTicker(trimInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.runner.Trim(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("the embedded broker keeps what is applied, trying again later", "err", err)
+		}
+	}
+}
+
+// startBroker starts the embedded broker on its folder and, if it is free, on the port of the last time.
+func startBroker(dir string) (*kafka.Embedded, error) {
+	file := filepath.Join(dir, "broker.port")
+	text, _ := os.ReadFile(file) // missing the first time
+	port, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	if port != 0 && !isFree(port) {
+		port = 0
+	}
+	broker, err := kafka.StartEmbedded(kafka.EmbeddedConfig{Dir: filepath.Join(dir, "broker"), Port: port})
+	if err != nil {
+		return nil, err
+	}
+	_, chosen, _ := net.SplitHostPort(broker.Brokers()[0])
+	if err := os.WriteFile(file, []byte(chosen+"\n"), 0o600); err != nil {
+		broker.Close()
+		return nil, fmt.Errorf("keep port of the embedded broker: %w", err)
+	}
+	return broker, nil
+}
+
+func isFree(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // returns at once
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}
+
+func (a *app) syncConfig(o syncOptions, dir, brokers string) (*connectors.Config, error) {
+	from, err1 := a.redisAddress("--from", o.from, "REDRIVER_FROM_PASSWORD")
+	to, err2 := a.redisAddress("--to", o.to, "REDRIVER_TO_PASSWORD")
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, &usageError{err: err}
+	}
+	from["type"], from["topic.prefix"], from["topic.partitions"] = connectors.KindSource, o.prefix, strconv.Itoa(o.partitions)
+	to["type"], to["topic.prefix"], to["target.existing.keys"] = connectors.KindSink, o.prefix, o.existing
+	worker := map[string]string{
+		"data.dir": filepath.Join(dir, "worker"), "kafka.brokers": brokers, "log.level": o.logLevel, "log.format": o.logFormat,
+	}
+	return connectors.NewConfig(worker, map[string]map[string]string{o.prefix + "-source": from, o.prefix + "-sink": to}, a.environ)
+}
+
+// redisAddress reads redis://[user[:password]@]host:port[,host:port...]. Its errors never repeat a password.
+func (a *app) redisAddress(flag, text, passwordVar string) (map[string]string, error) {
+	rest, ok := strings.CutPrefix(text, "redis://")
+	if !ok {
+		if strings.HasPrefix(text, "rediss://") {
+			return nil, fmt.Errorf("%s: TLS (rediss://) is not carried by this version", flag)
+		}
+		return nil, fmt.Errorf("%s: want redis://[user[:password]@]host:port", flag)
+	}
+	out := map[string]string{}
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		user, password, _ := strings.Cut(rest[:i], ":")
+		rest = rest[i+1:]
+		for key, escaped := range map[string]string{"redis.username": user, "redis.password": password} {
+			value, err := url.PathUnescape(escaped)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s holds a %% that begins no escape: write %%25 for it", flag, key)
+			}
+			if value != "" {
+				out[key] = value
+			}
+		}
+	}
+	if v := a.getenv(passwordVar); v != "" {
+		out["redis.password"] = "${env:" + passwordVar + "}"
+	}
+	rest, path, _ := strings.Cut(rest, "/")
+	if path != "" && path != "0" {
+		return nil, fmt.Errorf("%s: a cluster has database 0 only, leave out /%s", flag, path)
+	}
+	var addrs []string
+	for addr := range strings.SplitSeq(rest, ",") {
+		if addr != "" && !strings.Contains(strings.TrimRight(addr, "]"), ":") {
+			addr += ":6379"
+		}
+		addrs = append(addrs, addr)
+	}
+	out["redis.address"] = strings.Join(addrs, ",")
+	return out, nil
+}
+
+func (a *app) getenv(name string) string {
+	for _, line := range a.environ {
+		if v, ok := strings.CutPrefix(line, name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}

@@ -1,0 +1,262 @@
+package connectors
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/redriver/redriver/sink"
+)
+
+// Type of a key's value.
+type Type string
+
+// The types. A list is written as a YAML list or as a text with commas.
+const (
+	TypeText     Type = "text"
+	TypeInt      Type = "integer"
+	TypeDuration Type = "duration"
+	TypeSize     Type = "size"
+	TypeFraction Type = "fraction"
+	TypeList     Type = "list"
+	TypeChoice   Type = "choice"
+)
+
+// Key is one row of a configuration table.
+type Key struct {
+	Name string
+	Type Type
+	// Default as it would be written; "" for none. Invariant: it passes the key's own check.
+	Default string
+	// Doc says what the key means, in one or two sentences.
+	Doc string
+	// Choices of a TypeChoice.
+	Choices []string
+	// Min and Max are the bounds, written as values are; "" for none.
+	Min, Max string
+	Required bool
+	// Secret values are never printed.
+	Secret bool
+	// check is a further test of the text; its error completes the sentence "orders: redis.address: ...".
+	check func(text string) error
+}
+
+// Bounds in words, "" for none.
+func (k *Key) Bounds() string {
+	switch {
+	case len(k.Choices) > 0:
+		return orList(k.Choices)
+	case k.Min != "" && k.Max != "":
+		return k.Min + " to " + k.Max
+	case k.Min != "":
+		return "at least " + k.Min
+	case k.Max != "":
+		return "at most " + k.Max
+	}
+	return ""
+}
+
+// Kinds of connectors.
+const (
+	KindSource = "source"
+	KindSink   = "sink"
+)
+
+const (
+	keyType      = "type"
+	keyPrefix    = "topic.prefix"
+	keyAddress   = "redis.address"
+	keyUsername  = "redis.username"
+	keyPassword  = "redis.password"
+	keyDataDir   = "data.dir"
+	keyBrokers   = "kafka.brokers"
+	keyLogLevel  = "log.level"
+	keyLogFormat = "log.format"
+)
+
+// WorkerKeys is the table of the section "worker".
+func WorkerKeys() []Key {
+	return []Key{
+		{
+			Name: keyDataDir, Type: TypeText, Default: "/var/lib/redriver", check: checkAbsolute,
+			Doc: "Folder for the spools of the sources: what is read from Redis and not yet committed in Kafka. It has to outlive the process.",
+		},
+		{
+			Name: keyBrokers, Type: TypeList, Required: true, check: checkAddresses,
+			Doc: "Addresses of Kafka brokers to start from, host:port.",
+		},
+		{Name: "kafka.client.id", Type: TypeText, Default: "redriver", Doc: "Name that the brokers show in their logs and quotas."},
+		{
+			Name: "kafka.timeout", Type: TypeDuration, Default: "10s", Min: "100ms", Max: "10m",
+			Doc: "How long a start waits for the first answer of Kafka.",
+		},
+		{
+			Name: "commit.rate.max", Type: TypeInt, Default: "200", Min: "1", Max: "100000",
+			Doc: "Kafka transactions per second of all sources of the worker together.",
+		},
+		{
+			Name: "restart.pause", Type: TypeDuration, Default: "1s", Min: "10ms", Max: "1h",
+			Doc: "Pause before a failed connector is started again. It doubles with every failure in a row.",
+		},
+		{
+			Name: "restart.pause.max", Type: TypeDuration, Default: "1m", Min: "10ms", Max: "24h",
+			Doc: "Longest pause before a failed connector is started again.",
+		},
+		{Name: keyLogLevel, Type: TypeChoice, Default: "info", Choices: []string{"debug", "info", "warn", "error"}, Doc: "Least level that is logged."},
+		{
+			Name: keyLogFormat, Type: TypeChoice, Default: "text", Choices: []string{"text", "json"},
+			Doc: "Form of the log on standard error.",
+		},
+	}
+}
+
+// CommonKeys is the table of what all connectors have.
+func CommonKeys() []Key {
+	return []Key{
+		{
+			Name: keyType, Type: TypeChoice, Required: true, Choices: []string{KindSource, KindSink},
+			Doc: "A source carries Redis into Kafka, a sink carries Kafka into Redis.",
+		},
+		{
+			Name: keyPrefix, Type: TypeText, Required: true, check: checkName,
+			Doc: "Names the topics `<prefix>.changes` and `<prefix>.offsets`. One source writes them, any number of sinks reads them.",
+		},
+		{
+			Name: keyAddress, Type: TypeList, Required: true, check: checkAddresses,
+			Doc: "Addresses of nodes of the Redis cluster, host:port. Any one node is enough; more help when one is down.",
+		},
+		{Name: keyUsername, Type: TypeText, Doc: "User of Redis; without it the default user."},
+		{Name: keyPassword, Type: TypeText, Secret: true, Doc: "Password of Redis. Better a `${file:...}` or `${env:...}` than the text itself."},
+		{
+			Name: "redis.timeout", Type: TypeDuration, Default: "5s", Min: "100ms", Max: "10m",
+			Doc: "Longest wait for a connection to Redis, and for each answer to an administrative command.",
+		},
+	}
+}
+
+// SourceKeys is the table of what only sources have.
+func SourceKeys() []Key {
+	return []Key{
+		{
+			Name: "topic.partitions", Type: TypeInt, Default: "32", Min: "1", Max: "16384",
+			Doc: "Partitions of the data topic. They share the 16384 slots evenly, and cannot change while the topic is used.",
+		},
+		{
+			Name: "topic.replication", Type: TypeInt, Default: "0", Min: "0", Max: "32767",
+			Doc: "Replicas of topics that are created; 0 takes 3 where there are three brokers, else as many as there are.",
+		},
+		{Name: "spool.memory.bytes", Type: TypeSize, Default: "16MiB", Min: "1MiB", Max: "64GiB", Doc: "Memory of each shard's spool."},
+		{
+			Name: "spool.disk.bytes", Type: TypeSize, Default: "8GiB", Min: "1MiB", Max: "1024TiB",
+			Doc: "Disk of each shard's spool. When it is full too, the master has to buffer by itself.",
+		},
+		{
+			Name: "snapshot.per.host", Type: TypeInt, Default: "2", Min: "1", Max: "1000",
+			Doc: "Snapshots that the masters of one host make for us at a time.",
+		},
+		{
+			Name: "link.timeout", Type: TypeDuration, Default: "1m", Min: "1s", Max: "24h",
+			Doc: "How long a master may be silent before its link counts as lost. A master speaks every `repl-ping-replica-period`, 10 s by default.",
+		},
+		{
+			Name: "commit.interval", Type: TypeDuration, Default: "20ms", Min: "1ms", Max: "10s",
+			Doc: "Longest that a write waits for others before it is committed.",
+		},
+		{
+			Name: "commit.interval.max", Type: TypeDuration, Default: "200ms", Min: "1ms", Max: "10s",
+			Doc: "The same under backlog, where fewer and larger transactions carry more.",
+		},
+		{
+			Name: "transaction.timeout", Type: TypeDuration, Default: "30s", Min: "1s", Max: "15m",
+			Doc: "After this time Kafka ends a transaction of a source that hangs; until then readers of its partitions wait.",
+		},
+		{
+			Name: "unit.max.bytes", Type: TypeSize, Default: "256MiB", Min: "1MiB", Max: "1GiB",
+			Doc: "Largest value or transaction of Redis that is carried. A larger one stops the source.",
+		},
+		{Name: "topology.interval", Type: TypeDuration, Default: "5s", Min: "100ms", Max: "1h", Doc: "How often the cluster is asked who its masters are."},
+		drainKey("Longest that a stopping source takes to commit what it has read."),
+	}
+}
+
+// SinkKeys is the table of what only sinks have.
+func SinkKeys() []Key {
+	return []Key{
+		{
+			Name: "target.existing.keys", Type: TypeChoice, Default: string(sink.ExistingRefuse),
+			Choices: []string{string(sink.ExistingRefuse), string(sink.ExistingReplace), string(sink.ExistingKeep)},
+			Doc: "What a new sink does when the target already holds keys: refuse to start; replace them, so that the target becomes equal " +
+				"to the source; keep those that the source does not have.",
+		},
+		{
+			Name: "sweep.policy", Type: TypeChoice, Default: string(sink.SweepDelete),
+			Choices: []string{string(sink.SweepDelete), string(sink.SweepReport), string(sink.SweepKeep)},
+			Doc:     "Keys that a new snapshot no longer has: delete them at the target, report how many there are, or keep them and do not look.",
+		},
+		{
+			Name: "sweep.max", Type: TypeFraction, Default: "0.2", Min: "0.0001", Max: "1",
+			Doc: "Largest part of a shard's keys that a sweep may remove; above it the sink stops and asks. Also as a percentage, `20%`; 1 switches this off.",
+		},
+		{Name: "batch.bytes", Type: TypeSize, Default: "1MiB", Min: "1KiB", Max: "1GiB", Doc: "What one partition sends before it waits for the answers."},
+		{Name: "batch.units", Type: TypeInt, Default: "2000", Min: "1", Max: "1000000", Doc: "The same, counted in commands and transactions."},
+		{
+			Name: "event.max.bytes", Type: TypeSize, Default: "512MiB", Min: "1MiB", Max: "1GiB",
+			Doc: "Largest event that is put together from its chunks. It has to hold what `unit.max.bytes` of the source lets through.",
+		},
+		{Name: "fetch.bytes", Type: TypeSize, Default: "64MiB", Min: "1MiB", Max: "64GiB", Doc: "Memory for records that are read and not applied yet."},
+		{
+			Name: "session.timeout", Type: TypeDuration, Default: "30s", Min: "6s", Max: "30m",
+			Doc: "A worker that Kafka does not hear of for so long loses its partitions to others.",
+		},
+		{
+			Name: "reply.timeout", Type: TypeDuration, Default: "30s", Min: "1s", Max: "1h",
+			Doc: "How long the target may be silent before its connection counts as lost.",
+		},
+		drainKey("Longest that a partition which is taken away, or a stopping sink, waits for answers of the target."),
+	}
+}
+
+func drainKey(doc string) Key {
+	return Key{Name: "drain.timeout", Type: TypeDuration, Default: "10s", Min: "100ms", Max: "10m", Doc: doc}
+}
+
+// keysOf is the whole table of a kind of connector; of an unknown kind, what all have.
+func keysOf(kind string) []Key {
+	switch kind {
+	case KindSource:
+		return append(CommonKeys(), SourceKeys()...)
+	case KindSink:
+		return append(CommonKeys(), SinkKeys()...)
+	}
+	return CommonKeys()
+}
+
+func findKey(keys []Key, name string) (*Key, bool) {
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		return nil, false
+	}
+	return &keys[i], true
+}
+
+func orList(words []string) string {
+	switch n := len(words); n {
+	case 0:
+		return ""
+	case 1:
+		return words[0]
+	default:
+		var b []byte
+		for i, w := range words {
+			switch {
+			case i == n-1:
+				b = append(b, " or "...)
+			case i > 0:
+				b = append(b, ", "...)
+			}
+			b = append(b, w...)
+		}
+		return string(b)
+	}
+}
+
+func quote(s string) string { return strconv.QuoteToASCII(s) }
