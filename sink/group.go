@@ -218,12 +218,23 @@ func (g *group) prove(ctx context.Context) error {
 	return nil
 }
 
-// watch polls for what the group's client has to say; there are no records.
+// fatal are errors of the group that no waiting heals.
+var fatal = []error{
+	kerr.InvalidSessionTimeout, kerr.GroupAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.InconsistentGroupProtocol,
+	kerr.InvalidGroupID, kerr.SaslAuthenticationFailed, kerr.GroupMaxSizeReached,
+}
+
+// watch polls for what the group's client has to say, there are no records, until ctx ends or it is fatal.
 func (g *group) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		for _, e := range g.cl.PollFetches(ctx).Errors() {
 			if ctx.Err() != nil {
 				break
+			}
+			for _, f := range fatal {
+				if errors.Is(e.Err, f) {
+					return classed(Stop, "take part in group %s: %w", g.name, e.Err)
+				}
 			}
 			g.s.warn("trouble with the consumer group", e.Err)
 		}

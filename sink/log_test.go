@@ -319,9 +319,18 @@ func (l *lane) random(rng *rand.Rand) {
 // stateOf is everything a deployment holds, but our own keys, in a form to compare.
 func stateOf(t *testing.T, c redis.UniversalClient) map[string]string {
 	t.Helper()
+	out, err := tryStateOf(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func tryStateOf(t *testing.T, c redis.UniversalClient) (map[string]string, error) {
+	t.Helper()
 	ctx := t.Context()
 	out := map[string]string{}
-	scan := func(ctx context.Context, c *redis.Client) error {
+	scan := func(c *redis.Client) error {
 		it := c.Scan(ctx, 0, "", 1000).Iterator()
 		for it.Next(ctx) {
 			if !own.Is([]byte(it.Val())) {
@@ -330,45 +339,26 @@ func stateOf(t *testing.T, c redis.UniversalClient) map[string]string {
 		}
 		return it.Err()
 	}
-	var err error
 	if cc, ok := c.(*redis.ClusterClient); ok {
-		masters := 0
-		err = cc.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-			masters++
-			return nil
-		})
-		for _, a := range clusterMasters(t, cc) {
-			n := redis.NewClient(&redis.Options{Addr: a, DisableIdentity: true})
-			if e := scan(ctx, n); e != nil {
-				err = e
-			}
-			n.Close()
+		ranges, err := cc.ClusterSlots(ctx).Result()
+		if err != nil {
+			return nil, err
 		}
-	} else {
-		err = scan(ctx, c.(*redis.Client))
-	}
-	if err != nil {
-		t.Fatal(err)
+		for _, r := range ranges {
+			n := redis.NewClient(&redis.Options{Addr: r.Nodes[0].Addr, DisableIdentity: true})
+			err := scan(n)
+			n.Close()
+			if err != nil {
+				return nil, err
+			}
+		}
+	} else if err := scan(c.(*redis.Client)); err != nil {
+		return nil, err
 	}
 	for k := range out {
 		out[k] = valueOf(t, c, k)
 	}
-	return out
-}
-
-func clusterMasters(t *testing.T, cc *redis.ClusterClient) []string {
-	t.Helper()
-	ranges, err := cc.ClusterSlots(t.Context()).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, r := range ranges {
-		if !slices.Contains(out, r.Nodes[0].Addr) {
-			out = append(out, r.Nodes[0].Addr)
-		}
-	}
-	return out
+	return out, nil
 }
 
 func valueOf(t *testing.T, c redis.UniversalClient, key string) string {

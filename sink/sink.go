@@ -103,7 +103,11 @@ func (s *Sink) runAll(ctx context.Context) error {
 	defer stopFeed()
 	loops.Go(func() error { return s.feed.run(feedCtx) })
 	loops.Go(func() error { return s.group.keep(live) })
-	loops.Go(func() error { return s.group.watch(live) })
+	loops.Go(func() error {
+		err := s.group.watch(live)
+		cancel(err)
+		return err
+	})
 	<-live.Done()
 	s.group.leave(ctx)
 	err = workers.Wait()

@@ -124,7 +124,12 @@ func (r *rig) same(sinks ...*running) {
 			default:
 			}
 		}
-		if last = diff(want, stateOf(r.T, r.target.Client())); last == "" {
+		got, err := tryStateOf(r.T, r.target.Client())
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		if last = diff(want, got); last == "" {
 			return
 		}
 	}
