@@ -61,12 +61,12 @@ func Load(in Input) (*Config, error) {
 					"in a connector write ${env:NAME} as the value"})
 				return "", nil
 			}
-			return sectionWorker + nesting + envKey(key), raw{text: value, from: "from " + name}
+			return sectionWorker + nesting + envKey(key), leaf(raw{text: value, from: "from " + name})
 		},
 	}), nil)
 	flags := map[string]any{}
 	for name, value := range in.Flags {
-		flags[sectionWorker+nesting+name] = raw{text: value, from: "from --" + FlagName(name)}
+		flags[sectionWorker+nesting+name] = leaf(raw{text: value, from: "from --" + FlagName(name)})
 	}
 	_ = ko.Load(confmap.Provider(flags, nesting), nil)
 
@@ -123,12 +123,15 @@ func texts(m map[string]string) map[string]raw {
 	return out
 }
 
+// leaf hides a value from koanf, which copies what it holds field by field and loses those that are not exported.
+func leaf(r raw) func() raw { return func() raw { return r } }
+
 func section(tree any) map[string]raw {
 	out := map[string]raw{}
 	m, _ := tree.(map[string]any)
 	for k, v := range m {
-		if r, ok := v.(raw); ok {
-			out[k] = r
+		if r, ok := v.(func() raw); ok {
+			out[k] = r()
 		}
 	}
 	return out

@@ -91,7 +91,7 @@ func (p *parser) flat(where string, node *yaml.Node) map[string]any {
 			p.fault(Fault{where, name, fmt.Sprintf("is nested (line %d)", v.Line), `keys are flat: write "` + name + `.x: value" in one line`})
 			return
 		}
-		out[name] = r
+		out[name] = leaf(r)
 	})
 	return out
 }
