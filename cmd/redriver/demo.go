@@ -193,7 +193,7 @@ func (d *demo) writers(from *redistest.Cluster) ([]*load.Writer, error) {
 	var out []*load.Writer
 	for i := range demoWriters {
 		w, err := load.NewWriter(from.Client(), load.WriterConfig{
-			Seed: uint64(i + 1), Prefix: fmt.Sprintf("load:%d:", i), Shared: "load:shared:", Keys: 500,
+			Seed: uint64(i + 1), Prefix: fmt.Sprintf("load:%d:", i), Shared: "load:shared:", Keys: 500, Without: demoWithout(),
 		})
 		if err != nil {
 			return nil, err
@@ -248,3 +248,7 @@ func keysOf(ctx context.Context, client *redis.ClusterClient) int64 {
 	}
 	return n
 }
+
+// demoWithout leaves out expiry times of milliseconds: a target whose clock ends a key before the last write to it has
+// arrived refuses that write. TODO: none is left out once the sink holds expiry times back.
+func demoWithout() []string { return []string{"expiry"} }

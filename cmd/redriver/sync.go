@@ -257,7 +257,7 @@ func (a *app) redisAddress(flag, text, passwordVar string) (map[string]string, e
 	}
 	var addrs []string
 	for addr := range strings.SplitSeq(rest, ",") {
-		if addr != "" && !strings.Contains(strings.TrimRight(addr, "]"), ":") {
+		if addr != "" && (strings.HasSuffix(addr, "]") || !strings.Contains(addr, ":")) {
 			addr += ":6379"
 		}
 		addrs = append(addrs, addr)
