@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redriver/redriver/internal/testkit"
 	"github.com/redriver/redriver/internal/testkit/redistest"
 	"github.com/redriver/redriver/kafka"
@@ -66,11 +68,38 @@ func (r *rig) start(cfg Config) *running {
 
 func (r *rig) prepare(cfg Config) *Sink {
 	r.Helper()
+	return r.prepareLogged(cfg, func(string) {})
+}
+
+// listener hands each message to hear.
+type listener struct {
+	slog.Handler
+	level slog.Level
+	hear  func(string)
+}
+
+func (h listener) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h listener) Handle(ctx context.Context, r slog.Record) error {
+	h.hear(r.Message)
+	if r.Level < h.level {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h listener) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.Handler = h.Handler.WithAttrs(attrs)
+	return h
+}
+
+func (r *rig) prepareLogged(cfg Config, hear func(string)) *Sink {
+	r.Helper()
 	level := slog.LevelError
 	if testing.Verbose() {
 		level = slog.LevelWarn
 	}
-	s, err := New(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+	s, err := New(cfg, slog.New(listener{slog.NewTextHandler(os.Stderr, nil), level, hear}))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -124,7 +153,10 @@ func (r *rig) same(sinks ...*running) {
 			default:
 			}
 		}
-		got, err := tryStateOf(r.T, r.target.Client())
+		// A new client: one that is kept takes a minute to find out about a failover.
+		c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: r.target.Addrs(), DisableIdentity: true})
+		got, err := tryStateOf(r.T, c)
+		c.Close()
 		if err != nil {
 			last = err.Error()
 			continue
