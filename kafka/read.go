@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
 	readMaxWait  = 100 * time.Millisecond
 	readMaxBytes = 16 << 20
+	readPause    = 20 * time.Millisecond
 )
 
 // Span is a stretch of a partition: records from Start up to, not including, End.
@@ -34,8 +37,11 @@ func Spans(ctx context.Context, adm *kadm.Client, topic string) (map[int32]Span,
 	spans := map[int32]Span{}
 	for p, end := range ends[topic] {
 		start, ok := starts.Lookup(topic, p)
-		if err := errors.Join(end.Err, start.Err); err != nil || !ok {
+		if err := errors.Join(end.Err, start.Err); err != nil {
 			return nil, fmt.Errorf("list offsets of %s/%d: %w", topic, p, err)
+		}
+		if !ok {
+			return nil, fmt.Errorf("list offsets of %s/%d: %w", topic, p, ErrNoTopic)
 		}
 		spans[p] = Span{Start: start.Offset, End: end.Offset}
 	}
@@ -47,48 +53,126 @@ func Spans(ctx context.Context, adm *kadm.Client, topic string) (map[int32]Span,
 
 // ReadCommitted reads spans of a topic and hands every committed record to fn, in order within its partition. It waits
 // for open transactions inside the spans, bounded by ctx alone.
+//
+// It fetches by itself in place of a consumer, because it has to know when it has seen everything: a consumer says
+// nothing of aborted records, and where they end a span, with no record behind them, it would wait for ever.
 func (c Config) ReadCommitted(ctx context.Context, topic string, spans map[int32]Span, fn func(*kgo.Record) error) error {
-	from := map[int32]kgo.Offset{}
+	r := spanReader{spans: spans, next: map[int32]int64{}, fn: fn, topic: topic}
 	for p, s := range spans {
 		if s.Start < s.End {
-			from[p] = kgo.NewOffset().At(s.Start)
+			r.next[p] = s.Start
 		}
 	}
-	if len(from) == 0 {
+	if len(r.next) == 0 {
 		return nil
 	}
-	cl, err := c.Client(
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(),
-		kgo.FetchMaxWait(readMaxWait),
-		kgo.FetchMaxBytes(readMaxBytes),
-	)
+	cl, err := c.Client()
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	for len(from) > 0 {
-		fetches := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return fmt.Errorf("read %d partitions of %s to their ends: %w", len(from), topic, context.Cause(ctx))
-		}
-		if err := fetches.Err(); err != nil {
-			return fmt.Errorf("read %s: %w", topic, err)
-		}
-		for it := fetches.RecordIter(); !it.Done(); {
-			r := it.Next()
-			if r.Offset+1 >= spans[r.Partition].End {
-				delete(from, r.Partition)
-			}
-			if r.Offset >= spans[r.Partition].End || r.Attrs.IsControl() {
-				continue
-			}
-			if err := fn(r); err != nil {
-				return err
-			}
+	for len(r.next) > 0 {
+		if err := r.round(ctx, cl); err != nil {
+			return fmt.Errorf("read %d partitions of %s to their ends: %w", len(r.next), topic, err)
 		}
 	}
 	return nil
+}
+
+type spanReader struct {
+	topic string
+	spans map[int32]Span
+	next  map[int32]int64 // of the partitions that are not read to their ends
+	fn    func(*kgo.Record) error
+}
+
+// round asks every leader once. A leader that has moved or does not answer is asked again in the next round.
+func (r *spanReader) round(ctx context.Context, cl *kgo.Client) error {
+	topics, err := kadm.NewClient(cl).ListTopics(ctx, r.topic)
+	if err != nil {
+		return fmt.Errorf("find leaders: %w", err)
+	}
+	t := topics[r.topic]
+	if t.Err != nil {
+		return fmt.Errorf("find leaders: %w", t.Err)
+	}
+	byLeader := map[int32][]int32{}
+	for p := range r.next {
+		byLeader[t.Partitions[p].Leader] = append(byLeader[t.Partitions[p].Leader], p)
+	}
+	progress := false
+	for leader, partitions := range byLeader {
+		if leader < 0 {
+			continue
+		}
+		resp, err := cl.Broker(int(leader)).RetriableRequest(ctx, r.request(kmsg.FetchRequestTopic{Topic: r.topic, TopicID: t.ID}, partitions))
+		if err != nil {
+			return fmt.Errorf("fetch: %w", err)
+		}
+		for _, topic := range resp.(*kmsg.FetchResponse).Topics {
+			for i := range topic.Partitions {
+				moved, err := r.take(&topic.Partitions[i])
+				if err != nil {
+					return err
+				}
+				progress = progress || moved
+			}
+		}
+	}
+	if progress {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(readPause):
+		return nil
+	}
+}
+
+func (r *spanReader) request(topic kmsg.FetchRequestTopic, partitions []int32) *kmsg.FetchRequest {
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(readMaxWait/time.Millisecond), 1, readMaxBytes
+	req.IsolationLevel, req.SessionEpoch = 1, -1
+	for _, p := range partitions {
+		fp := kmsg.NewFetchRequestTopicPartition()
+		fp.Partition, fp.FetchOffset, fp.PartitionMaxBytes = p, r.next[p], readMaxBytes/4
+		topic.Partitions = append(topic.Partitions, fp)
+	}
+	req.Topics = append(req.Topics, topic)
+	return req
+}
+
+// take hands over what a leader sent of one partition, and tells whether there was anything.
+func (r *spanReader) take(rp *kmsg.FetchResponseTopicPartition) (progress bool, err error) {
+	p, span := rp.Partition, r.spans[rp.Partition]
+	from, ok := r.next[p]
+	if !ok {
+		return false, nil
+	}
+	opts := kgo.ProcessFetchPartitionOpts{Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: p}
+	fp, next := kgo.ProcessFetchPartition(opts, rp, kgo.DefaultDecompressor(), nil)
+	switch {
+	case errors.Is(fp.Err, kerr.OffsetOutOfRange) && fp.LogStartOffset > from:
+		r.next[p] = fp.LogStartOffset // retention was faster
+	case kerr.IsRetriable(fp.Err):
+		return false, nil
+	case fp.Err != nil:
+		return false, fmt.Errorf("fetch partition %d: %w", p, fp.Err)
+	default:
+		r.next[p] = max(next, from)
+	}
+	for _, rec := range fp.Records {
+		if rec.Offset < span.End {
+			if err := r.fn(rec); err != nil {
+				return false, err
+			}
+		}
+	}
+	// Behind the last stable offset nothing is decided; before it, an empty answer says that compaction has emptied the rest.
+	drained := len(rp.RecordBatches) == 0 && fp.LastStableOffset >= span.End
+	if r.next[p] >= span.End || drained {
+		delete(r.next, p)
+	}
+	return next > from || drained, nil
 }
