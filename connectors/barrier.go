@@ -128,7 +128,7 @@ func (r *Runner) shardsOf(t *task) []source.Snapshot {
 
 func masterPosition(ctx context.Context, c *Connector, addr string) (event.Position, error) {
 	client := c.Dialer().Client(addr)
-	defer client.Close()
+	defer func() { _ = client.Close() }() // read-only
 	ctx, cancel := context.WithTimeout(ctx, barrierTimeout)
 	defer cancel()
 	text, err := client.Info(ctx, "replication").Result()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -53,19 +54,23 @@ func (r *Runner) checkRedis(ctx context.Context, c *Connector) (*topology.Topolo
 	what := "check " + c.Kind + " " + c.Name
 	switch {
 	case err != nil && strings.Contains(err.Error(), "LOADING "):
-		r.log.Warn("a Redis server is reading its data set, going on", "connector", c.Name, "err", err)
+		r.log.Warn("a Redis server is reading its data set, going on", slog.String("connector", c.Name), slog.Any("err", err))
 		return nil, nil
 	case err != nil && errors.Is(err, topology.ErrNotCluster):
 		// The hint of the package speaks of more than this version carries.
-		return nil, &CheckError{Code: CodeTopology, What: fmt.Sprintf("%s at %s", what, strings.Join(c.Seeds(), ", ")),
-			Err: topology.ErrNotCluster, Hint: "this version carries clusters only: name a node of one, or set cluster-enabled yes there"}
+		return nil, &CheckError{
+			Code: CodeTopology, What: fmt.Sprintf("%s at %s", what, strings.Join(c.Seeds(), ", ")),
+			Err: topology.ErrNotCluster, Hint: "this version carries clusters only: name a node of one, or set cluster-enabled yes there",
+		}
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", what, err)
 	case t.Uncovered.Len() == slot.Count:
-		return nil, &CheckError{Code: CodeTopology, What: what, Err: fmt.Errorf("no node that %s knows of serves a slot", strings.Join(c.Seeds(), ", ")),
-			Hint: "form the cluster first (redis-cli --cluster create), or name a node that has joined it"}
+		return nil, &CheckError{
+			Code: CodeTopology, What: what, Err: fmt.Errorf("no node that %s knows of serves a slot", strings.Join(c.Seeds(), ", ")),
+			Hint: "form the cluster first (redis-cli --cluster create), or name a node that has joined it",
+		}
 	case !t.Uncovered.IsEmpty() && c.Kind == KindSink:
-		r.log.Warn("some slots of the target have no master: their keys wait", "connector", c.Name, "slots", t.Uncovered.String())
+		r.log.Warn("some slots of the target have no master: their keys wait", slog.String("connector", c.Name), slog.String("slots", t.Uncovered.String()))
 	}
 	return t, nil
 }
@@ -82,8 +87,10 @@ func (r *Runner) checkLoops(found map[string]*topology.Topology) error {
 			}
 			for _, s := range found[from.Name].Shards {
 				if _, same := found[to.Name].Node(s.Master.ID); same {
-					errs = append(errs, &CheckError{Code: CodeTarget, What: "check sink " + to.Name,
-						Err: fmt.Errorf("node %s belongs to the cluster of source %s", s.Master.Addr, from.Name), Hint: "a cluster cannot be copied into itself: correct redis.address"})
+					errs = append(errs, &CheckError{
+						Code: CodeTarget, What: "check sink " + to.Name,
+						Err: fmt.Errorf("node %s belongs to the cluster of source %s", s.Master.Addr, from.Name), Hint: "a cluster cannot be copied into itself: correct redis.address",
+					})
 					break
 				}
 			}
@@ -112,8 +119,10 @@ func (r *Runner) checkTopics(ctx context.Context) error {
 		switch {
 		case errors.Is(err, kafka.ErrNoTopic):
 		case err != nil:
-			errs = append(errs, &CheckError{Code: CodeKafka, What: "check source " + c.Name, Err: err,
-				Hint: "check that the brokers' announced addresses can be reached from here, and the rights of this client"})
+			errs = append(errs, &CheckError{
+				Code: CodeKafka, What: "check source " + c.Name, Err: err,
+				Hint: "check that the brokers' announced addresses can be reached from here, and the rights of this client",
+			})
 		case t.Partitions != want:
 			errs = append(errs, fmt.Errorf("check source %s: %w", c.Name, &kafka.MismatchError{
 				Topic: t.Name, What: "the number of partitions", Have: strconv.Itoa(int(t.Partitions)), Want: strconv.Itoa(int(want)),

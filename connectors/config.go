@@ -98,8 +98,10 @@ func (cfg *Config) checkTogether(fault func(Fault)) {
 			}
 			same := slices.ContainsFunc(a.Seeds(), func(addr string) bool { return slices.Contains(b.Seeds(), addr) })
 			if a.Kind != b.Kind && same {
-				fault(Fault{"connector " + b.Name, keyAddress, fmt.Sprintf("is that of %s too, with the same topic.prefix", a.Name),
-					"a cluster cannot be copied into itself: name the other one"})
+				fault(Fault{
+					"connector " + b.Name, keyAddress, fmt.Sprintf("is that of %s too, with the same topic.prefix", a.Name),
+					"a cluster cannot be copied into itself: name the other one",
+				})
 			}
 		}
 	}

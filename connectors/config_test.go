@@ -165,9 +165,9 @@ func TestLaterSourcesOfAKeyWin(t *testing.T) {
 		t.Errorf("%v, %v", cfg, err)
 	}
 	for environ, want := range map[string]string{
-		"REDRIVER_WORKER__LOG_LEVLE=warn": `unknown key "log.levle" (from REDRIVER_WORKER__LOG_LEVLE): did you mean "log.level"?`,
-		"REDRIVER_WORKER__LOG_LEVEL=loud": `log.level: "loud": want debug, info, warn or error (from REDRIVER_WORKER__LOG_LEVEL)`,
-		"REDRIVER_CONNECTORS__A__TYPE=x":  "only keys of the worker can be set this way",
+		"REDRIVER_WORKER__LOG_LEVELS=warn": `unknown key "log.levels" (from REDRIVER_WORKER__LOG_LEVELS): did you mean "log.level"?`,
+		"REDRIVER_WORKER__LOG_LEVEL=loud":  `log.level: "loud": want debug, info, warn or error (from REDRIVER_WORKER__LOG_LEVEL)`,
+		"REDRIVER_CONNECTORS__A__TYPE=x":   "only keys of the worker can be set this way",
 	} {
 		if got := faultsOf(t, connectors.Input{File: file, Environ: []string{environ}}); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("%s: %q", environ, got)

@@ -230,12 +230,8 @@ func keysOf(kind string) []Key {
 	return CommonKeys()
 }
 
-func findKey(keys []Key, name string) (*Key, bool) {
-	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
-	if i < 0 {
-		return nil, false
-	}
-	return &keys[i], true
+func hasKey(keys []Key, name string) bool {
+	return slices.ContainsFunc(keys, func(k Key) bool { return k.Name == name })
 }
 
 func orList(words []string) string {

@@ -173,10 +173,9 @@ func parseConnector(name string, given map[string]raw, lookup Lookup, fault func
 		// The faults of the keys that all have are found; of the others nothing is known.
 		known := map[string]raw{}
 		for k, v := range given {
-			_, ofSource := findKey(keysOf(KindSource), k)
-			if _, ofSink := findKey(keysOf(KindSink), k); !ofSource && !ofSink {
+			if !hasKey(keysOf(KindSource), k) && !hasKey(keysOf(KindSink), k) {
 				fault(unknownKey(where, k, append(keysOf(KindSource), SinkKeys()...), v.where()))
-			} else if _, common := findKey(CommonKeys(), k); common {
+			} else if hasKey(CommonKeys(), k) {
 				known[k] = v
 			}
 		}
@@ -190,8 +189,7 @@ func parseConnector(name string, given map[string]raw, lookup Lookup, fault func
 	}
 	given = maps.Clone(given)
 	for k, v := range given {
-		_, mine := findKey(keysOf(kind), k)
-		if _, theirs := findKey(table, k); theirs && !mine {
+		if hasKey(table, k) && !hasKey(keysOf(kind), k) {
 			fault(Fault{where, k, "is a key of a " + other + ", and this is a " + kind + v.where(), "remove it here"})
 			delete(given, k)
 		}

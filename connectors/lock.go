@@ -27,8 +27,10 @@ func LockDir(dir string) (unlock func(), err error) {
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		file.Close()
-		return nil, &CheckError{Code: CodeConfig, What: "lock data folder " + dir, Err: fmt.Errorf("another process uses it (%w)", err),
-			Hint: "stop that one, or give this one a folder of its own"}
+		return nil, &CheckError{
+			Code: CodeConfig, What: "lock data folder " + dir, Err: fmt.Errorf("another process uses it (%w)", err),
+			Hint: "stop that one, or give this one a folder of its own",
+		}
 	}
 	return func() { file.Close() }, nil
 }

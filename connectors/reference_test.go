@@ -75,6 +75,7 @@ func TestTables(t *testing.T) {
 				if k.Min == "" || k.Max == "" || k.Default == "" {
 					t.Errorf("%s: %s lacks a bound or default", table.Title, k.Name)
 				}
+			default:
 			}
 			if k.Required && k.Default != "" {
 				t.Errorf("%s: %s is required and has a default", table.Title, k.Name)

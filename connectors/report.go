@@ -3,6 +3,7 @@ package connectors
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/redriver/redriver/sink"
@@ -32,7 +33,7 @@ func (r *Runner) report(stop <-chan struct{}) {
 		all := r.Status()
 		for i := range all {
 			s := &all[i]
-			log := r.log.With("connector", s.Name)
+			log := r.log.With(slog.String("connector", s.Name))
 			for _, sh := range s.Shards {
 				underWay = underWay || sh.Stage == source.StageReceiving || sh.Stage == source.StageWaiting
 				key := fmt.Sprintf("%s/%d", s.Name, sh.Shard)
@@ -44,14 +45,14 @@ func (r *Runner) report(stop <-chan struct{}) {
 			if s.Kind == KindSink && s.State == StateRunning {
 				if state := SinkState(s.Sink); state != stages[s.Name] && state != "" {
 					stages[s.Name] = state
-					log.Info("sink is "+state, "lag", s.Sink.Lag) //nolint:sloglint // one of a few words
+					log.Info("sink is "+state, slog.Int64("lag", s.Sink.Lag)) //nolint:sloglint // one of a few words
 				}
 			}
 		}
 		if underWay && time.Since(last) > statusInterval {
 			last = time.Now()
 			for i := range all {
-				r.log.Info("status", "connector", all[i].Name, "is", all[i].Line())
+				r.log.Info("status", slog.String("connector", all[i].Name), slog.String("is", all[i].Line()))
 			}
 		}
 	}
@@ -59,16 +60,16 @@ func (r *Runner) report(stop <-chan struct{}) {
 
 // reportShard logs one of the three phases that an operator waits for.
 func reportShard(log *slog.Logger, sh source.Snapshot) {
-	log = log.With("shard", uint32(sh.Shard), "master", sh.Master)
+	log = log.With(slog.Uint64("shard", uint64(sh.Shard)), slog.String("master", sh.Master))
 	switch sh.Stage {
 	case source.StageWaiting:
-		log.Info("waiting for the snapshot", "generation", uint32(sh.Generation)+1)
+		log.Info("waiting for the snapshot", slog.Uint64("generation", uint64(sh.Generation)+1))
 	case source.StageReceiving:
-		log.Info("snapshot begins", "bytes", sh.SnapshotSize)
+		log.Info("snapshot begins", slog.Int64("bytes", sh.SnapshotSize))
 	case source.StageStreaming:
-		log.Info("streaming", "entries", sh.Entries, "behind_bytes", sh.SpoolBytes)
+		log.Info("streaming", slog.Uint64("entries", sh.Entries), slog.Int64("behind_bytes", sh.SpoolBytes))
 	case source.StageStarting, source.StageConnecting:
-		log.Debug("shard is "+string(sh.Stage), "err", sh.LastError) //nolint:sloglint // one of two words
+		log.Debug("shard is "+string(sh.Stage), slog.String("err", sh.LastError)) //nolint:sloglint // one of two words
 	}
 }
 
@@ -121,14 +122,11 @@ func (s *Status) Line() string {
 		lag, running, all := lagOf(s.Sink)
 		return fmt.Sprintf("%s, %d of %d partitions, lag %d records, %d units applied", SinkState(s.Sink), running, all, lag, s.Sink.Units)
 	}
-	line := ""
+	shards := make([]string, len(s.Shards))
 	for i, sh := range s.Shards {
-		if i > 0 {
-			line += "; "
-		}
-		line += fmt.Sprintf("shard %d %s", sh.Shard, StageText(sh))
+		shards[i] = fmt.Sprintf("shard %d %s", sh.Shard, StageText(sh))
 	}
-	return line
+	return strings.Join(shards, "; ")
 }
 
 // StageText is the stage of a shard with how far it is.

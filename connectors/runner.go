@@ -26,7 +26,7 @@ type Runner struct {
 // task is one connector. Its supervisor alone starts and ends what it runs.
 type task struct {
 	cfg *Connector
-	// newest makes what runs; each start takes a new one.
+	// make makes what runs; each start takes a new one.
 	make func() (running, error)
 
 	mu     sync.Mutex
@@ -97,10 +97,10 @@ func New(cfg *Config, log *slog.Logger) (*Runner, error) {
 func (r *Runner) assemble(c *Connector) (running, error) {
 	switch c.Kind {
 	case KindSource:
-		s, err := source.New(r.cfg.sourceConfig(c), r.log.With("connector", c.Name))
+		s, err := source.New(r.cfg.sourceConfig(c), r.log.With(slog.String("connector", c.Name)))
 		return runningSource{s}, err
 	case KindSink:
-		s, err := sink.New(r.cfg.sinkConfig(c), r.log.With("connector", c.Name))
+		s, err := sink.New(r.cfg.sinkConfig(c), r.log.With(slog.String("connector", c.Name)))
 		return runningSink{s}, err
 	}
 	return nil, fmt.Errorf("no connectors of type %q", c.Kind)
@@ -154,7 +154,7 @@ const settled = time.Minute
 
 // supervise keeps one connector running. Its error is final.
 func (r *Runner) supervise(ctx context.Context, t *task) error {
-	log := r.log.With("connector", t.cfg.Name)
+	log := r.log.With(slog.String("connector", t.cfg.Name))
 	if t.cfg.Kind == KindSink && !r.awaitSource(ctx, t) {
 		t.set(StateStopped, nil)
 		return nil
@@ -167,7 +167,7 @@ func (r *Runner) supervise(ctx context.Context, t *task) error {
 		switch {
 		case ctx.Err() != nil:
 			if err != nil && !errors.Is(err, context.Canceled) {
-				log.Warn("connector stopped with an error", "err", err)
+				log.Warn("connector stopped with an error", slog.Any("err", err))
 			}
 			t.set(StateStopped, nil)
 			return nil
@@ -183,7 +183,7 @@ func (r *Runner) supervise(ctx context.Context, t *task) error {
 			pause = r.cfg.Worker.restartPause
 		}
 		wait := pause/2 + rand.N(pause)
-		log.Warn("connector failed, starting it again", "err", err, "in", wait.Round(time.Millisecond))
+		log.Warn("connector failed, starting it again", slog.Any("err", err), slog.Duration("in", wait.Round(time.Millisecond)))
 		select {
 		case <-ctx.Done():
 			t.set(StateStopped, nil)
@@ -241,7 +241,7 @@ func (r *Runner) taskOf(name string) *task {
 	return nil
 }
 
-// lag is what a status waits for, in words and numbers that logs and displays share.
+// lagOf is how much a sink has before it, and how many of its partitions are at work.
 func lagOf(s sink.Status) (lag int64, running, all int) {
 	for _, p := range s.Partitions {
 		all++

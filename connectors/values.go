@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ const hidden = "(hidden)"
 func parseSection(section string, keys []Key, given map[string]raw, lookup Lookup, fault func(Fault)) Values {
 	v := Values{typed: map[string]any{}, shown: map[string]string{}}
 	for name, r := range given {
-		if _, ok := findKey(keys, name); !ok {
+		if !hasKey(keys, name) {
 			fault(unknownKey(section, name, keys, r.where()))
 		}
 	}
@@ -208,15 +209,14 @@ func (k *Key) convert(text string) (any, error) {
 	case TypeList:
 		return splitList(text)
 	case TypeChoice:
-		for _, c := range k.Choices {
-			if c == text {
-				return text, nil
-			}
+		if slices.Contains(k.Choices, text) {
+			return text, nil
 		}
 		if near, ok := nearest(text, k.Choices); ok {
 			return nil, fmt.Errorf("want %s; did you mean %s?", orList(k.Choices), near)
 		}
 		return nil, fmt.Errorf("want %s", orList(k.Choices))
+	case TypeText:
 	}
 	return text, nil
 }

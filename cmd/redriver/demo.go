@@ -70,7 +70,7 @@ type demo struct {
 	noProgress    bool
 }
 
-func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.stdout, format+"\n", args...) }
+func (d *demo) say(format string, args ...any) { say(d.stdout, format, args...) }
 
 func (d *demo) run(ctx context.Context) (err error) {
 	dir := d.dir
@@ -78,7 +78,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		if dir, err = os.MkdirTemp("", "redriver-demo-"); err != nil {
 			return fmt.Errorf("make folder: %w", err)
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }() // a temporary folder: the system removes it in the end
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return fmt.Errorf("find folder: %w", err)
@@ -88,12 +88,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }() // they die with us at the latest
 	to, err := redistest.StartCluster(ctx, redistest.Config{Masters: demoTargetMasters, Dir: filepath.Join(dir, "target")})
 	if err != nil {
 		return err
 	}
-	defer to.Close()
+	defer func() { _ = to.Close() }()
 	d.say("  source %s\n  target %s", strings.Join(from.Addrs(), " "), strings.Join(to.Addrs(), " "))
 	began := time.Now()
 	if err := load.Fill(ctx, from.Client(), load.FillConfig{Keys: d.keys, Seed: 1, TTLShare: 0.1}); err != nil {
@@ -232,12 +232,11 @@ func (d *demo) watch(ctx context.Context, s *session, from, to *redistest.Cluste
 
 // tell passes a line above the display.
 func (d *demo) tell(s *session, format string, args ...any) {
-	line := fmt.Sprintf(format+"\n", args...)
 	if s.screen != nil {
-		_, _ = s.screen.Write([]byte(line)) // a terminal that is gone takes no lines
+		say(s.screen, format, args...)
 		return
 	}
-	fmt.Fprint(d.stdout, line)
+	d.say(format, args...)
 }
 
 // keysOf counts the keys of all masters; what cannot be asked counts as nothing.

@@ -36,10 +36,7 @@ func configFile(t *testing.T, brokers, address string, more ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	text := fmt.Sprintf("worker:\n  data.dir: %s\n  kafka.brokers: %s\n  kafka.timeout: 2s\nconnectors:\n  orders-source:\n"+
-		"    type: source\n    topic.prefix: orders\n    redis.address: %s\n    redis.timeout: 2s\n", dir, brokers, address)
-	for _, m := range more {
-		text += m + "\n"
-	}
+		"    type: source\n    topic.prefix: orders\n    redis.address: %s\n    redis.timeout: 2s\n%s\n", dir, brokers, address, strings.Join(more, "\n"))
 	file := filepath.Join(dir, "redriver.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ func signals() (context.Context, func()) {
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
 	go func() { // ends with the process
 		<-ch
-		fmt.Fprintln(os.Stderr, "stopping; once more stops at once")
+		say(os.Stderr, "stopping; once more stops at once")
 		cancel()
 		<-ch
 		os.Exit(int(connectors.CodeOther))
@@ -64,7 +64,7 @@ func execute(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	if err == nil {
 		return connectors.CodeOK
 	}
-	fmt.Fprintln(stderr, "redriver: "+err.Error())
+	say(stderr, "redriver: %v", err)
 	if isUsage(err) {
 		return connectors.CodeConfig
 	}
@@ -108,6 +108,9 @@ func exitCodes() string {
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
+
+// say prints a line. Where it cannot be printed nobody waits for it.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 
 // noArgs refuses arguments with the command's name.
 func noArgs(c *cobra.Command, args []string) error {

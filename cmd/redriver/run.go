@@ -43,7 +43,7 @@ A connector that loses Redis or Kafka later is started again by itself.
 			return err
 		}
 		if printConfig {
-			fmt.Fprint(a.stdout, cfg)
+			say(a.stdout, "%s", strings.TrimRight(cfg.String(), "\n"))
 			return nil
 		}
 		s, err := a.newSession(cfg, noProgress)
@@ -74,7 +74,7 @@ every key with its value or default, secrets hidden.
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := a.load(c, file)
 		if err == nil {
-			fmt.Fprint(a.stdout, cfg)
+			say(a.stdout, "%s", strings.TrimRight(cfg.String(), "\n"))
 		}
 		return err
 	}

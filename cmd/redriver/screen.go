@@ -50,7 +50,7 @@ func (s *screen) clear() { s.draw(nil) }
 
 func (s *screen) erase() {
 	if len(s.lines) > 0 {
-		fmt.Fprintf(s.w, "\x1b[%dA\x1b[J", len(s.lines))
+		_, _ = fmt.Fprintf(s.w, "\x1b[%dA\x1b[J", len(s.lines))
 	}
 }
 
@@ -63,7 +63,7 @@ func (s *screen) paint() {
 	}
 	for _, l := range s.lines {
 		// A line that wraps would make erase miss one.
-		fmt.Fprintln(s.w, l[:min(len(l), width-1)])
+		say(s.w, "%s", l[:min(len(l), width-1)])
 	}
 }
 

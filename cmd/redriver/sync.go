@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -145,7 +146,7 @@ func (s *session) runSync(ctx context.Context, a *app, o syncOptions) error {
 	cancel()
 	beside.Wait()
 	if err == nil && synced {
-		fmt.Fprintln(a.stdout, "synced: the target has everything that was written before now")
+		say(a.stdout, "synced: the target has everything that was written before now")
 	}
 	return err
 }
@@ -157,7 +158,7 @@ func (s *session) barrier(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		s.log.Debug("waiting for the copy to be complete", "err", err)
+		s.log.Debug("waiting for the copy to be complete", slog.Any("err", err))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -177,7 +178,7 @@ func (s *session) trim(ctx context.Context) {
 		case <-tick.C:
 		}
 		if err := s.runner.Trim(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the embedded broker keeps what is applied, trying again later", "err", err)
+			s.log.Warn("the embedded broker keeps what is applied, trying again later", slog.Any("err", err))
 		}
 	}
 }
@@ -207,8 +208,7 @@ func isFree(port int) bool {
 	if err != nil {
 		return false
 	}
-	l.Close()
-	return true
+	return l.Close() == nil
 }
 
 func (a *app) syncConfig(o syncOptions, dir, brokers string) (*connectors.Config, error) {

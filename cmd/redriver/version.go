@@ -18,7 +18,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Example: "  redriver version",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(a.stdout, versionText())
+			say(a.stdout, "%s", versionText())
 			return nil
 		},
 	}
