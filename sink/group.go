@@ -187,9 +187,10 @@ func (g *group) partitions() []int32 {
 
 // leave gives everything back and leaves the group.
 func (g *group) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.s.cfg.DrainTimeout)
+	ctx = context.WithoutCancel(ctx)
+	g.revoked(ctx, g.partitions()) // bounds itself
+	ctx, cancel := context.WithTimeout(ctx, g.s.cfg.DrainTimeout)
 	defer cancel()
-	g.revoked(ctx, g.partitions())
 	_ = g.cl.LeaveGroupContext(ctx) // else the session times out
 	g.cl.Close()
 }

@@ -80,6 +80,20 @@ func (in *intake) restart(next int64) int64 {
 	return next
 }
 
+// beginsAfter are the begins of shards that are still to come for a restart there.
+func (in *intake) beginsAfter(restart int64) map[event.Shard]int64 {
+	var out map[event.Shard]int64
+	for shard, begin := range in.plan.begins {
+		if begin > restart {
+			if out == nil {
+				out = map[event.Shard]int64{}
+			}
+			out[shard] = begin
+		}
+	}
+	return out
+}
+
 func (in *intake) open(begin int64) *span {
 	s := &span{begin, endless}
 	in.spans = append(in.spans, s)
@@ -183,7 +197,7 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		in.skipped++
 		if e.Kind == event.Unit && offset == in.plan.refused {
 			return errors.New("the target refused a command of this unit within a transaction, whose other commands took effect: " +
-				"put the key right by hand, and set the last number but one of the sink's watermarks of this partition to -1")
+				"put the key right by hand, and set the seventh word of the sink's watermarks of this partition (redriver!w!...) to -1")
 		}
 		return nil
 	}

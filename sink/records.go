@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,10 +17,11 @@ import (
 //	kind c  checkpoint, one per slot with guarded writes:
 //	        1 <topic id> <partition> <offset>
 //	kind w  watermark, one per partition and node, in the first slot of the partition that the node owns:
-//	        1 <topic id> <partition> <restart> <applied> <sent> <settled> <refused> <slots>
+//	        1 <topic id> <partition> <restart> <applied> <sent> <refused> <settled> <begins> <slots>
 //	kind f  fence, beside each watermark: a number
 //
-// All are text, fields separated by one space; settled and slots are lists separated by commas, "-" when empty.
+// All are text, fields separated by one space; the last three are lists separated by commas, "-" when empty: shards,
+// shard:offset, and slots or ranges of slots.
 const recordVersion = "1"
 
 var errRecord = errors.New("not written by this version of redriver")
@@ -62,55 +64,63 @@ type watermark struct {
 	applied int64
 	// sent: nothing at or above it was sent. Between restart and sent lies the unknown window.
 	sent int64
-	// settled are the shards whose first generation is complete here.
-	settled []event.Shard
 	// refused is the offset of a unit that the target refused for good, -1 for none.
 	refused int64
+	// settled are the shards whose first generation is complete here.
+	settled []event.Shard
+	// begins: what lies before its begin in the log is not for us, for shards whose begin is still to come.
+	begins map[event.Shard]int64
 	// slots are those it vouches for.
 	slots slot.Set
 }
 
 func (m *watermark) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s %d %d %d %d ", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent)
-	if len(m.settled) == 0 {
-		b.WriteByte('-')
-	}
+	settled := make([]string, len(m.settled))
 	for i, s := range m.settled {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(strconv.FormatUint(uint64(s), 10))
+		settled[i] = strconv.FormatUint(uint64(s), 10)
 	}
-	fmt.Fprintf(&b, " %d %s", m.refused, strings.ReplaceAll(m.slots.String(), " ", ","))
-	return b.String()
+	begins := make([]string, 0, len(m.begins))
+	for _, s := range slices.Sorted(maps.Keys(m.begins)) {
+		begins = append(begins, fmt.Sprintf("%d:%d", s, m.begins[s]))
+	}
+	return fmt.Sprintf("%s %s %d %d %d %d %d %s %s %s", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent, m.refused,
+		listOf(settled), listOf(begins), listOf(strings.Fields(m.slots.String())))
+}
+
+const emptyList = "-"
+
+func listOf(words []string) string {
+	if len(words) == 0 {
+		return emptyList
+	}
+	return strings.Join(words, ",")
 }
 
 func parseWatermark(text string) (watermark, error) {
-	f := fieldsOf(text, 9)
+	f := fieldsOf(text, 10)
 	m := watermark{
 		topicID: f.word(1), partition: int32(f.number(2)),
-		restart: f.number(3), applied: f.number(4), sent: f.number(5), refused: f.number(7),
+		restart: f.number(3), applied: f.number(4), sent: f.number(5), refused: f.number(6),
 	}
-	if settled := f.word(6); f.err == nil && settled != "-" {
-		for word := range strings.SplitSeq(settled, ",") {
-			n, err := strconv.ParseUint(word, 10, 32)
-			f.err = errors.Join(f.err, err)
-			m.settled = append(m.settled, event.Shard(n))
+	for _, w := range f.list(7) {
+		m.settled = append(m.settled, event.Shard(f.uint32(w)))
+	}
+	for _, w := range f.list(8) {
+		shard, begin, _ := strings.Cut(w, ":")
+		if m.begins == nil {
+			m.begins = map[event.Shard]int64{}
 		}
+		n, err := strconv.ParseInt(begin, 10, 64)
+		f.check(err)
+		m.begins[event.Shard(f.uint32(shard))] = n
 	}
-	if f.err == nil {
-		m.slots, f.err = slot.ParseSet(strings.ReplaceAll(f.word(8), ",", " "))
-	}
+	slots, err := slot.ParseSet(strings.Join(f.list(9), " "))
+	f.check(err)
+	m.slots = slots
 	if f.err != nil {
 		return watermark{}, fmt.Errorf("read watermark %.120q: %w", text, f.err)
 	}
 	return m, nil
-}
-
-func (m *watermark) equal(o *watermark) bool {
-	return m.topicID == o.topicID && m.partition == o.partition && m.restart == o.restart && m.applied == o.applied &&
-		m.sent == o.sent && m.refused == o.refused && m.slots == o.slots && slices.Equal(m.settled, o.settled)
 }
 
 // fields reads words until one does not fit and keeps the first fault.
@@ -129,10 +139,27 @@ func fieldsOf(text string, n int) *fields {
 
 func (f *fields) word(i int) string { return f.words[i] }
 
-func (f *fields) number(i int) int64 {
-	n, err := strconv.ParseInt(f.words[i], 10, 64)
+func (f *fields) check(err error) {
 	if err != nil && f.err == nil {
 		f.err = errRecord
 	}
+}
+
+func (f *fields) number(i int) int64 {
+	n, err := strconv.ParseInt(f.words[i], 10, 64)
+	f.check(err)
 	return n
+}
+
+func (f *fields) uint32(word string) uint32 {
+	n, err := strconv.ParseUint(word, 10, 32)
+	f.check(err)
+	return uint32(n)
+}
+
+func (f *fields) list(i int) []string {
+	if f.words[i] == emptyList || f.words[i] == "" {
+		return nil
+	}
+	return strings.Split(f.words[i], ",")
 }

@@ -75,15 +75,16 @@ func (s *Sink) runAll(ctx context.Context) error {
 		kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxWait(fetchMaxWait),
-		kgo.FetchMaxBytes(int32(min(s.cfg.FetchBytes, maxFetchBytes))),
-		kgo.FetchMaxPartitionBytes(int32(max(min(s.cfg.FetchBytes/4, maxFetchBytes/4), minQueueBytes))),
+		// Half of the budget is for what is in the queues, half for what the client fetches ahead.
+		kgo.FetchMaxBytes(int32(min(max(s.cfg.FetchBytes/2/maxConcurrentFetches, minQueueBytes), maxFetchBytes))),
+		kgo.FetchMaxPartitionBytes(int32(min(max(s.cfg.FetchBytes/4/maxConcurrentFetches, minQueueBytes), maxFetchBytes))),
 		kgo.MaxConcurrentFetches(maxConcurrentFetches),
 	)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes)
+	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes/2)
 
 	// The workers' errors end everything; ctx ends all but the workers, which group.leave stops in good order.
 	workers, workersCtx := errgroup.WithContext(context.WithoutCancel(ctx))

@@ -151,6 +151,12 @@ func (in *startInput) startAgain(p *startPlan) error {
 	for _, m := range in.watermarks {
 		p.window = max(p.window, m.sent)
 		p.refused = max(p.refused, m.refused)
+		for shard, begin := range m.begins {
+			if p.begins == nil {
+				p.begins = map[event.Shard]int64{}
+			}
+			p.begins[shard] = begin
+		}
 		for _, s := range m.settled {
 			if !slices.Contains(p.settled, s) {
 				p.settled = append(p.settled, s)

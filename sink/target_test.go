@@ -356,6 +356,12 @@ func TestTwoLanes(t *testing.T) {
 	cfg := r.config()
 	cfg.Name, cfg.ExistingKeys = "another", ExistingReplace
 	r.target.Client().Set(t.Context(), "foreign", 1, 0)
+	cfg.BatchUnits = 10
+	for range 5 {
+		s = r.start(cfg)
+		time.Sleep(100 * time.Millisecond)
+		s.crash()
+	}
 	s = r.start(cfg)
 	r.same(s)
 	s.stop()
