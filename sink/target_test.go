@@ -136,31 +136,30 @@ func TestReshard(t *testing.T) {
 	// The first slots of partitions hold the watermarks and fences.
 	slots = append(slots, 0, 2048, 4096, 1, 2)
 	m := r.target.Masters()
-	for range 2 {
-		if err := r.target.MoveSlots(t.Context(), m[0], m[1], slots...); err != nil {
+	var stop sync.Once
+	end := func() {
+		stop.Do(func() { close(done) })
+		wait.Wait()
+	}
+	defer end()
+	move := func(from, to int) {
+		t.Helper()
+		if err := r.target.MoveSlots(t.Context(), m[from], m[to], slots...); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.target.MoveSlots(t.Context(), m[1], m[2], slots...); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.target.MoveSlots(t.Context(), m[2], m[0], slots...); err != nil {
+		if err := r.target.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.target.MoveSlots(t.Context(), m[0], m[1], slots...); err != nil {
-		t.Fatal(err)
-	}
-	close(done)
-	wait.Wait()
+	move(0, 1)
+	move(1, 2)
+	move(2, 0)
+	move(0, 1)
+	end()
 	r.same(s)
 	s.stop()
 	// While no sink runs.
-	if err := r.target.MoveSlots(t.Context(), m[1], m[2], slots...); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.target.WaitReady(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	move(1, 2)
 	l.commit(func() {
 		for range 500 {
 			l.random(rng)
