@@ -100,6 +100,10 @@ func (l *lane) session(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fence shard %d: %w", l.shard, err)
 	}
+	topics := map[string]int32{l.topic.Name: l.topic.Partitions, offsets.Topic(l.cfg.Prefix): offsets.Partitions}
+	if err := kafka.Seal(ctx, cl, producerID, epoch, topics); err != nil {
+		return err
+	}
 	pos, err := l.position(ctx)
 	if err != nil {
 		return err

@@ -42,10 +42,14 @@ func (r *registry) open(ctx context.Context) (*kgo.Client, error) {
 }
 
 func (r *registry) read(ctx context.Context, cl *kgo.Client) error {
-	if _, _, err := cl.ProducerID(ctx); err != nil {
+	producerID, epoch, err := cl.ProducerID(ctx)
+	if err != nil {
 		return fmt.Errorf("fence connector %s: %w", r.cfg.Connector, err)
 	}
 	topic := offsets.Topic(r.cfg.Prefix)
+	if err := kafka.Seal(ctx, cl, producerID, epoch, map[string]int32{topic: 1 + offsets.RegistryPartition}); err != nil {
+		return err
+	}
 	spans, err := kafka.Spans(ctx, r.adm, topic)
 	if err != nil {
 		return err

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// printTable writes all rows as one table for a terminal. The tabwriter keeps its first error for Flush.
+func printTable(out io.Writer, rows []*row) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	last := ""
+	for _, r := range rows {
+		if r.caseName != last {
+			last = r.caseName
+			_, _ = fmt.Fprintf(w, "\n%s\t\t\tpeak MB\tto replica\tto franz-go, Kafka\n", strings.ReplaceAll(last, "`", ""))
+		}
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", r.what, r.value, r.unit, r.peakMB, times(r.toReplica), times(r.toAlone))
+	}
+	return w.Flush()
+}
+
+// times writes ratios: "x 1.20".
+func times(s series) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return "x " + s.String()
+}
+
+// count writes a round number shortly: "1M", "200k", "1234".
+func count(n int) string {
+	switch {
+	case n >= 1_000_000 && n%1_000_000 == 0:
+		return strconv.Itoa(n/1_000_000) + "M"
+	case n >= 1000 && n%1000 == 0:
+		return strconv.Itoa(n/1000) + "k"
+	}
+	return strconv.Itoa(n)
+}
+
+type reportInput struct {
+	machine machine
+	config  config
+	args    []string
+	date    time.Time
+	rows    []*row
+}
+
+// report is the text of BENCHMARKS.md.
+func report(in reportInput) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Benchmarks\n\nWritten by `%s`, on %s.\n\n", command(in.args), in.date.UTC().Format("2006-01-02"))
+	m := in.machine
+	b.WriteString("| | |\n|---|---|\n")
+	for _, line := range [][2]string{
+		{"machine", fmt.Sprintf("%d cores, %s, %s of memory, %s", m.cores, m.cpu, m.memory, m.kernel)},
+		{"Redriver", "commit " + m.redriver},
+		{"Redis", m.redis},
+		{"Kafka", m.kafka + ", one broker"},
+		{"Go", m.golang},
+		{"runs", runsText(in.config.runs)},
+	} {
+		fmt.Fprintf(&b, "| %s | %s |\n", line[0], line[1])
+	}
+	b.WriteString("\n")
+	fmt.Fprintf(&b, method, shards, shards, in.config.partitions, valueBytes, milliseconds(pollPause), int(time.Second/markInterval))
+	writeCases(&b, in.rows)
+	return b.String()
+}
+
+func command(args []string) string {
+	if len(args) == 0 {
+		return "make bench"
+	}
+	return "go run ./e2e/bench " + strings.Join(args, " ")
+}
+
+func runsText(n int) string {
+	if n == 1 {
+		return "1: every figure is of a single run"
+	}
+	return fmt.Sprintf("%d: medians, with the least and the largest value", n)
+}
+
+// method is what a reader has to know of how it was done. Arguments: masters, replicas, partitions, bytes of a value, pause
+// of the poller in milliseconds, marks per second.
+const method = `## Method
+
+Everything runs on this one machine, each server and each side of Redriver as a process of its own. Source and target are
+clusters of %d masters that keep nothing on disk; Kafka is one broker; Redriver runs with its defaults, one process with the
+source and one with the sink, over a topic of %[3]d partitions. Beside it, in the same run: %[2]d plain Redis servers as replicas of
+a source's masters (the same work without a log), and franz-go alone. Each system gets a source of its own, filled alike, and the
+machine for itself.
+
+- **CPU** is user and system time of the processes from /proc, **peak MB** their largest resident memory, both summed up over
+  the processes of a line. "to replica" compares with the Redis replicas together, "to franz-go, Kafka" with franz-go or Kafka alone.
+- **Snapshot**: from the start of the system to the moment when a mark that was written behind the snapshot is visible in
+  every partition's slots at the copy. Time and CPU hold the start of the processes.
+- **Stream**: from the first write to the same kind of mark. Commands are written as fast as the source answers, so all
+  processes share the cores; "all written" is when the source had them all. Values have %[4]d bytes that do not compress. The commands
+  of all kinds are those of internal/load: counted is every command that was answered, reads and refused ones too.
+- **franz-go alone**: the records that the case left in the topic, from memory, by one transactional producer per master with the
+  source's settings and commits (1 MB or 20 ms, growing to 32 MB or 200 ms), into a topic with as many partitions; then read back by a
+  consumer of committed records with the sink's settings. At most a million records; the rest is added in proportion.
+- **Latency**: %[6]d marks a second are written at the source, spread over the slots, beside the load; a poller asks the copy for them
+  every %.1[5]f ms. Counted is from the sending of the mark to the answer that shows it. Kafka alone: in one process, one
+  transactional producer per master that commits without a pause, and one consumer of committed records, at the same rate.
+- **Idle**: share of one core with nothing written, connections and topics as the parts before left them.
+`
+
+func writeCases(b *strings.Builder, rows []*row) {
+	last := ""
+	for _, r := range rows {
+		if r.caseName != last {
+			last = r.caseName
+			fmt.Fprintf(b, "\n## %s\n\n| | value | unit | peak MB | to replica | to franz-go, Kafka |\n|---|---|---|---|---|---|\n", last)
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", r.what, r.value, r.unit, r.peakMB, times(r.toReplica), times(r.toAlone))
+	}
+}
