@@ -40,8 +40,11 @@ func (r *rig) cut(rng *rand.Rand) {
 
 // TestOnce crashes sinks and cuts connections while writes come in; every INCR, APPEND and RPUSH of the source shows what
 // was lost, repeated or out of order.
-func TestOnce(t *testing.T) {
-	r := newRig(t, 3, 0)
+func TestOnce(t *testing.T) { testOnce(t, newRig(t, 3, 0)) }
+
+func TestOnceKafka(t *testing.T) { testOnce(t, newKafkaRig(t)) }
+
+func testOnce(t *testing.T, r *rig) {
 	rng := seed(t)
 	l := r.lane()
 	l.snapshot()

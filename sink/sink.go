@@ -146,7 +146,7 @@ func (s *Sink) awaitTopic(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			s.warn("waiting for the log", err)
+			s.warnUnless(ctx, "waiting for the log", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -164,7 +164,7 @@ func (s *Sink) awaitTarget(ctx context.Context) error {
 		if err == nil || classOf(err) == Stop {
 			return err
 		}
-		s.warn("waiting for the target", err)
+		s.warnUnless(ctx, "waiting for the target", err)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -209,6 +209,13 @@ func (s *Sink) checkTarget(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// warnUnless is warn, but not for what only says that ctx has ended.
+func (s *Sink) warnUnless(ctx context.Context, what string, err error) {
+	if ctx.Err() == nil {
+		s.warn(what, err)
+	}
 }
 
 // warn logs a passing trouble of the whole sink, not more often than one can read.

@@ -26,6 +26,7 @@ type rig struct {
 	w          *testkit.World
 	kafka      kafka.Config
 	prefix     string
+	name       string // of the sink
 	target     *redistest.Cluster
 	source     *redistest.Node
 	partitions int32
@@ -35,8 +36,19 @@ func newRig(t *testing.T, masters, replicas int) *rig {
 	t.Helper()
 	w := testkit.New(t)
 	return &rig{
-		T: t, w: w, kafka: kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}, prefix: "p", partitions: 8,
+		T: t, w: w, kafka: kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}, prefix: "p", name: "t", partitions: 8,
 		target: w.Cluster(masters, replicas), source: w.Server(""),
+	}
+}
+
+// newKafkaRig is newRig on a real broker, which is shared.
+func newKafkaRig(t *testing.T) *rig {
+	t.Helper()
+	w := testkit.New(t)
+	name := w.Name("sink")
+	return &rig{
+		T: t, w: w, kafka: kafka.Config{Brokers: []string{w.Kafka().Addr()}}, prefix: name, name: name, partitions: 8,
+		target: w.Cluster(3, 0), source: w.Server(""),
 	}
 }
 
@@ -47,7 +59,7 @@ func (r *rig) lane() *lane {
 
 func (r *rig) config() Config {
 	return Config{
-		Name: "t", Prefix: r.prefix, Kafka: r.kafka, Dialer: &topology.Dialer{Timeout: 2 * time.Second}, Seeds: r.target.Addrs(),
+		Name: r.name, Prefix: r.prefix, Kafka: r.kafka, Dialer: &topology.Dialer{Timeout: 2 * time.Second}, Seeds: r.target.Addrs(),
 		SessionTimeout: 6 * time.Second, DrainTimeout: 2 * time.Second, ReplyTimeout: 5 * time.Second,
 	}
 }
@@ -186,8 +198,11 @@ func seed(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(n, 1))
 }
 
-func TestReplay(t *testing.T) {
-	r := newRig(t, 3, 0)
+func TestReplay(t *testing.T) { testReplay(t, newRig(t, 3, 0)) }
+
+func TestReplayKafka(t *testing.T) { testReplay(t, newKafkaRig(t)) }
+
+func testReplay(t *testing.T, r *rig) {
 	rng := seed(t)
 	l := r.lane()
 	for i := range 300 {
