@@ -51,11 +51,21 @@ func (w *worker) apply(ctx context.Context, runs []*run, next int64) error {
 		if err := w.pause(ctx, attempt); err != nil {
 			return err
 		}
-		if reopen {
-			var err error
-			if runs, err = w.reopen(ctx, runs); err != nil {
-				return err
-			}
+		if !reopen {
+			continue
+		}
+		if w.starting {
+			return errTopology // begin begins again
+		}
+		var err error
+		if runs, err = w.reopen(ctx, runs); err != nil {
+			return err
+		}
+		if len(runs) > 0 {
+			// The nodes may have other slots now, and the watermark that was lost said how far was sent.
+			w.marksDue = false
+			w.forgetOld()
+			runs = append(w.markRuns(next, w.firsts()), runs...)
 		}
 	}
 	return nil
@@ -68,8 +78,8 @@ func countUnits(runs []*run) (n int) {
 	return n
 }
 
-// reopen restores the connections and drops from the runs what was applied after all. Watermarks are dropped too: the
-// nodes may have other slots now, so the next batch writes all of them.
+// reopen restores the connections and drops from the runs what was applied after all, and watermarks, which may have to be
+// others now.
 func (w *worker) reopen(ctx context.Context, runs []*run) ([]*run, error) {
 	for attempt := 0; ; attempt++ {
 		checkpoints, err := w.resume(ctx)

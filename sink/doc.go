@@ -8,7 +8,8 @@
 //
 //	Run            assembles, waits, and gives everything back in the end
 //	feed.run       polls Kafka and fills a bounded queue per partition; a full queue pauses its partition
-//	group.keep     proves membership each second (the lease), commits positions as a lag display
+//	group.keep     proves membership each second: the lease
+//	group.show     commits positions each second, as a lag display
 //	group.watch    listens to the group's client
 //	worker.run     one per partition that is ours: reads its queue, writes to its connections
 //	conn.write     one per connection: writes what the worker hands it, while the worker reads the answers

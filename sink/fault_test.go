@@ -48,26 +48,15 @@ func testOnce(t *testing.T, r *rig) {
 	rng := seed(t)
 	l := r.lane()
 	l.snapshot()
-	stop := make(chan struct{})
-	var wait sync.WaitGroup
 	faults := rand.New(rand.NewPCG(rng.Uint64(), 2))
-	wait.Go(func() { // ends after a fixed number of writes
-		defer close(stop)
-		for range 250 {
-			l.commit(func() {
-				for range 1 + rng.IntN(80) {
-					l.random(rng)
-				}
-			})
-		}
-	})
+	wait, written := r.writing(l, rng, 250, 80, 10*time.Millisecond)
 	cfg := r.config()
 	cfg.BatchUnits = 50
 	s := r.start(cfg)
 	crashes, cuts := 0, 0
 	for running := true; running; {
 		select {
-		case <-stop:
+		case <-written:
 			running = false
 		case <-time.After(time.Duration(faults.IntN(300)) * time.Millisecond):
 		}
@@ -80,7 +69,7 @@ func testOnce(t *testing.T, r *rig) {
 			r.cut(faults)
 		}
 	}
-	wait.Wait()
+	wait()
 	r.same(s)
 	t.Logf("%d crashes, %d cuts", crashes, cuts)
 	s.stop()
@@ -137,7 +126,7 @@ func (s *slowConn) deliver() {
 		if s.closed.Load() {
 			s.held.Add(1)
 			// Long enough for a successor to come and read.
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(700 * time.Millisecond)
 		}
 		if _, err := s.Conn.Write(next); err != nil {
 			s.Conn.Close()
@@ -172,35 +161,101 @@ func TestLateBytes(t *testing.T) {
 	l.snapshot()
 	var held atomic.Int64
 	start := func() *running {
-		cfg := r.config()
-		s := r.prepare(cfg)
+		s := r.prepare(r.config())
 		dial := s.dial
 		s.dial = func(ctx context.Context, addr string) (net.Conn, error) {
 			c, err := dial(ctx, addr)
 			if err != nil {
 				return nil, err
 			}
-			return newSlowConn(c, 2*time.Millisecond, &held), nil
+			return newSlowConn(c, 5*time.Millisecond, &held), nil
 		}
 		return r.run(s)
 	}
+	faults := rand.New(rand.NewPCG(rng.Uint64(), 2))
+	wait, written := r.writing(l, rng, 400, 30, 20*time.Millisecond)
 	s := start()
-	for range 12 {
-		for range 10 {
-			l.commit(func() {
-				for range 20 {
-					l.random(rng)
-				}
-			})
+	for running := true; running; {
+		select {
+		case <-written:
+			running = false
+		case <-time.After(time.Second + time.Duration(faults.IntN(200))*time.Millisecond):
 		}
-		time.Sleep(time.Duration(rng.IntN(100)) * time.Millisecond)
 		s.crash()
 		s = start()
 	}
+	wait()
 	r.same(s)
 	t.Logf("%d writes were delivered late", held.Load())
 	if held.Load() == 0 {
 		t.Error("nothing was late: this test shows nothing")
 	}
 	s.stop()
+}
+
+// writing writes in the background: so many transactions of up to so many units. written is closed at the end.
+func (r *rig) writing(l *lane, rng *rand.Rand, commits, units int, pause time.Duration) (wait func(), written chan struct{}) {
+	written = make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() { // ends after the last transaction
+		defer close(written)
+		for range commits {
+			l.commit(func() {
+				for range 1 + rng.IntN(units) {
+					l.random(rng)
+				}
+			})
+			time.Sleep(pause)
+		}
+	})
+	return group.Wait, written
+}
+
+// deafConn now and then breaks when the answer is there: what was sent is applied, and nobody hears of it.
+type deafConn struct {
+	net.Conn
+	broken func() bool
+}
+
+func (c *deafConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err == nil && c.broken() {
+		c.Conn.Close()
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// TestLostReplies (trap 40): applied or not? The checkpoint knows.
+func TestLostReplies(t *testing.T) {
+	r := newRig(t, 3, 0)
+	rng := seed(t)
+	l := r.lane()
+	l.snapshot()
+	var lost atomic.Int64
+	s := r.prepare(r.config())
+	dial := s.dial
+	var mu sync.Mutex
+	faults := rand.New(rand.NewPCG(rng.Uint64(), 2))
+	s.dial = func(ctx context.Context, addr string) (net.Conn, error) {
+		c, err := dial(ctx, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &deafConn{c, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if faults.IntN(60) > 0 {
+				return false
+			}
+			lost.Add(1)
+			return true
+		}}, nil
+	}
+	sink := r.run(s)
+	wait, _ := r.writing(l, rng, 200, 60, 10*time.Millisecond)
+	wait()
+	r.same(sink)
+	t.Logf("%d answers were lost", lost.Load())
+	sink.stop()
 }

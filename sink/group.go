@@ -245,9 +245,27 @@ func (g *group) watch(ctx context.Context) error {
 
 const commitInterval = time.Second
 
-// keep renews the lease and commits, until ctx ends.
+// keep renews the lease until ctx ends.
 func (g *group) keep(ctx context.Context) error {
 	tick := time.NewTicker(min(commitInterval, g.lease.length/4))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		err := g.prove(ctx)
+		if err != nil && ctx.Err() == nil && !g.lease.ok() && len(g.partitions()) > 0 {
+			g.s.warn("no answer from the group's coordinator: nothing is written until there is one", err)
+		}
+	}
+}
+
+// show commits positions and observes the log's ends until ctx ends. A commit waits while the group rebalances, which is
+// why it is no part of keep.
+func (g *group) show(ctx context.Context) error {
+	tick := time.NewTicker(commitInterval)
 	defer tick.Stop()
 	committed := map[int32]int64{}
 	for {
@@ -255,12 +273,6 @@ func (g *group) keep(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
-		}
-		if err := g.prove(ctx); err != nil {
-			if ctx.Err() == nil && !g.lease.ok() && len(g.partitions()) > 0 {
-				g.s.warn("no answer from the group's coordinator: nothing is written until there is one", err)
-			}
-			continue
 		}
 		var moved []int32
 		for _, p := range g.partitions() {

@@ -37,6 +37,11 @@ type Sink struct {
 	stats  []*partitionStat // by partition; set once, read by Status at any time
 	known  []string         // masters of the target as last seen
 	warned time.Time
+
+	// offsetsMu guards what was last read of the offsets topic: a new sink asks for it once per partition.
+	offsetsMu   sync.Mutex
+	offsets     *offsets.State
+	offsetsTime time.Time
 }
 
 // New checks the configuration. It dials nothing.
@@ -104,6 +109,7 @@ func (s *Sink) runAll(ctx context.Context) error {
 	defer stopFeed()
 	loops.Go(func() error { return s.feed.run(feedCtx) })
 	loops.Go(func() error { return s.group.keep(live) })
+	loops.Go(func() error { return s.group.show(live) })
 	loops.Go(func() error {
 		err := s.group.watch(live)
 		cancel(err)
@@ -184,6 +190,7 @@ func (s *Sink) checkTarget(ctx context.Context) error {
 	// A worker over all slots that takes over nothing: it only looks.
 	w := &worker{s: s, slots: slot.Range{First: 0, Last: slot.Count - 1}, log: s.log, conns: map[string]*conn{}, hard: ctx}
 	defer w.disconnect()
+	defer context.AfterFunc(ctx, w.abort)()
 	for i := range slot.Count {
 		n, ok := top.MasterOf(slot.Slot(i))
 		if !ok || n.Addr == "" {
@@ -279,7 +286,15 @@ func (s *Sink) boundaries(ctx context.Context, partition int32) (out []offsets.B
 	return out, unready, nil
 }
 
+// offsetsFresh is how old the offsets topic's state may be: that of a new sink decides only which snapshot it begins with.
+const offsetsFresh = time.Second
+
 func (s *Sink) readOffsets(ctx context.Context) (*offsets.State, error) {
+	s.offsetsMu.Lock()
+	defer s.offsetsMu.Unlock()
+	if s.offsets != nil && time.Since(s.offsetsTime) < offsetsFresh {
+		return s.offsets, nil
+	}
 	state := &offsets.State{}
 	topic := offsets.Topic(s.cfg.Prefix)
 	if _, err := kafka.Describe(ctx, s.adm, topic); errors.Is(err, kafka.ErrNoTopic) {
@@ -289,8 +304,11 @@ func (s *Sink) readOffsets(ctx context.Context) (*offsets.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.cfg.Kafka.ReadCommitted(ctx, topic, spans, func(r *kgo.Record) error {
+	if err := s.cfg.Kafka.ReadCommitted(ctx, topic, spans, func(r *kgo.Record) error {
 		return state.Apply("", r.Key, r.Value)
-	})
-	return state, err
+	}); err != nil {
+		return nil, err
+	}
+	s.offsets, s.offsetsTime = state, time.Now()
+	return state, nil
 }

@@ -29,10 +29,11 @@ type worker struct {
 	warned     time.Time
 
 	// connMu guards the map conns for abort.
-	connMu sync.Mutex
-	conns  map[string]*conn
-	owner  []string // the node of each slot, counted from the partition's first
-	epoch  int64
+	connMu   sync.Mutex
+	conns    map[string]*conn
+	owner    []string // the node of each slot, counted from the partition's first
+	epoch    int64
+	starting bool // begin is under way
 	// fences are what we raised, by the slot they lie in.
 	fences map[slot.Slot]int64
 	// written are the watermarks that the target has acknowledged, by slot.
@@ -251,6 +252,7 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 			return startPlan{}, nil, err
 		}
 	}
+	w.stat.end.Store(in.logEnd)
 	plan, err := decideStart(in)
 	if err != nil {
 		return startPlan{}, nil, err
