@@ -97,8 +97,8 @@ type DifferentError struct{ Report string }
 
 func (e *DifferentError) Error() string { return e.Report }
 
-// CodeOf is the one place that decides what an error means to the caller of the process. Of an error that joins several,
-// the one that says most decides.
+// CodeOf is the one place that decides what an error means to the caller of the process. Of an error that joins several
+// one decides: a failed check first, then what a person has to mend at Redis rather than what may pass.
 func CodeOf(err error) Code {
 	if err == nil {
 		return CodeOK

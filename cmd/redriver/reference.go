@@ -27,7 +27,7 @@ func reference() string {
 		fmt.Fprintf(&b, "| %d | %s |\n", c, c.Meaning())
 	}
 	b.WriteString(`
-When several things are wrong the code is that of the one that says most; the message has all of them.
+When several things are wrong the message has all of them, and the code is that of one.
 
 ## Signals
 

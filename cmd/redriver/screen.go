@@ -91,7 +91,7 @@ type meter struct {
 
 func newMeter() *meter { return &meter{last: map[string]float64{}, rate: map[string]float64{}} }
 
-// lines is one for each shard and one for each sink.
+// lines is one for each shard and one for each sink. What matters most stands within 80 columns.
 func (m *meter) lines(now time.Time, all []connectors.Status) []string {
 	elapsed := now.Sub(m.at)
 	m.at = now
@@ -103,21 +103,23 @@ func (m *meter) lines(now time.Time, all []connectors.Status) []string {
 			note = "  " + string(s.State)
 		}
 		for _, sh := range s.Shards {
-			key := fmt.Sprintf("%s/%d", s.Name, sh.Shard)
-			line := fmt.Sprintf("%-16s shard %-3d %-21s %-24s %9s entries/s %9s commands/s  spool %s", s.Name, sh.Shard, sh.Master,
-				connectors.StageText(sh), m.perSecond(key+"e", sh.Entries, elapsed), m.perSecond(key+"u", sh.Units, elapsed), connectors.Size(sh.SpoolBytes))
+			name := fmt.Sprintf("%s/%d", s.Name, sh.Shard)
+			line := fmt.Sprintf("%-18s %-14s %9s commands/s  spool %-9s", name, connectors.StageText(sh),
+				m.perSecond(name+" commands", sh.Units, elapsed), connectors.Size(sh.SpoolBytes))
+			if entries := m.perSecond(name+" entries", sh.Entries, elapsed); entries != "0" {
+				line += "  " + entries + " entries/s"
+			}
 			if sh.LastError != "" {
 				line += "  " + oneLine(sh.LastError)
 			}
 			out = append(out, line+note)
 		}
 		if s.Kind == connectors.KindSource && len(s.Shards) == 0 {
-			out = append(out, fmt.Sprintf("%-16s %s", s.Name, s.State))
+			out = append(out, fmt.Sprintf("%-18s %s", s.Name, s.State))
 		}
 		if s.Kind == connectors.KindSink {
 			rate := m.perSecond(s.Name, uint64(max(s.Sink.Units, 0)), elapsed)
-			out = append(out, fmt.Sprintf("%-16s sink      %-21s %-24s %9s applied/s  lag %s", s.Name,
-				fmt.Sprintf("%d partitions", len(s.Sink.Partitions)), connectors.SinkState(s.Sink), rate, count(s.Sink.Lag))+note)
+			out = append(out, fmt.Sprintf("%-18s %-14s %9s applied/s   lag %s", s.Name, connectors.SinkState(s.Sink), rate, count(s.Sink.Lag))+note)
 		}
 	}
 	return out
