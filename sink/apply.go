@@ -272,12 +272,9 @@ func (w *worker) receive(p *parcel) (stop *RefusedError) {
 		default:
 			r.failed, r.verdict, r.reply = true, answer.verdict, answer.reply
 			r.askAt = ""
-			switch answer.verdict {
-			case asked:
-				r.careful = true
+			r.careful = r.careful || answer.verdict == asked || answer.verdict == split
+			if answer.verdict == asked {
 				r.askAt = redirect(answer.reply, p.conn.addr)
-			case split:
-				r.careful = true
 			}
 		}
 	}
@@ -376,14 +373,11 @@ func (w *worker) executed(s shipment, replies []resp.Reply) answer {
 // weigh judges an error of a command.
 func (w *worker) weigh(line string, u *unit, i int, exec bool) answer {
 	v := judge(line)
-	switch v {
-	case passable:
-		if u.blind && u.offset < w.window && u.offset != w.refused {
-			w.stat.passedOver.Add(1)
-			return answer{}
-		}
-		return answer{verdict: refused, reply: line, refused: w.refusal(line, u, i, exec)}
-	case refused:
+	if v == passable && u.blind && u.offset < w.window && u.offset != w.refused {
+		w.stat.passedOver.Add(1)
+		return answer{}
+	}
+	if v == passable || v == refused {
 		return answer{verdict: refused, reply: line, refused: w.refusal(line, u, i, exec)}
 	}
 	return answer{verdict: v, reply: line}

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -254,7 +255,7 @@ func (b *blindRun) replay(t *testing.T, initial, seq [][]string, want string) st
 	for _, w := range windows {
 		where := fmt.Sprintf("initial %q\nsequence %q\napplied %d, again from %d", initial, seq, w.state, w.from)
 		for i, r := range w.again {
-			if err := r.Err(); err != nil && err != redis.Nil && judge(err.Error()) != passable {
+			if err := r.Err(); err != nil && !errors.Is(err, redis.Nil) && judge(err.Error()) != passable {
 				return fmt.Sprintf("%s\n%q answers %v, which is not passed over", where, seq[w.from+i], err)
 			}
 		}

@@ -13,9 +13,9 @@ import (
 // crash ends a sink as kill -9 would: nothing is finished, nothing is written, bytes on their way stay on their way.
 func (r *running) crash() {
 	r.t.Helper()
-	r.Sink.mu.Lock()
-	g := r.Sink.group
-	r.Sink.mu.Unlock()
+	r.mu.Lock()
+	g := r.group
+	r.mu.Unlock()
 	if g != nil {
 		g.mu.Lock()
 		for _, t := range g.running {
@@ -220,7 +220,7 @@ type deafConn struct {
 func (c *deafConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err == nil && c.broken() {
-		c.Conn.Close()
+		c.Close()
 		return 0, net.ErrClosed
 	}
 	return n, err

@@ -2,11 +2,13 @@ package sink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +28,7 @@ import (
 
 // lane is a source in miniature: what it does to its own server it publishes.
 type lane struct {
-	t          *testing.T
+	t          testing.TB
 	cl         *kgo.Client
 	topic      kafka.Topic
 	prefix     string
@@ -46,7 +48,7 @@ type lane struct {
 
 const everything = slot.Count - 1
 
-func newLane(t *testing.T, cfg kafka.Config, prefix string, shard event.Shard, partitions int32, slots slot.Range, source *redistest.Node) *lane {
+func newLane(t testing.TB, cfg kafka.Config, prefix string, shard event.Shard, partitions int32, slots slot.Range, source *redistest.Node) *lane {
 	t.Helper()
 	adm, err := cfg.Admin()
 	if err != nil {
@@ -71,7 +73,7 @@ func newLane(t *testing.T, cfg kafka.Config, prefix string, shard event.Shard, p
 	return l
 }
 
-func ensure(t *testing.T, adm *kadm.Client, name string, partitions int32) kafka.Topic {
+func ensure(t testing.TB, adm *kadm.Client, name string, partitions int32) kafka.Topic {
 	t.Helper()
 	topic, err := kafka.Ensure(t.Context(), adm, kafka.TopicSpec{Name: name, Partitions: partitions})
 	if err != nil {
@@ -249,7 +251,7 @@ func (l *lane) do(cmds ...[]string) {
 	if results, err := pipe.Exec(ctx); err != nil {
 		failed := false
 		for _, r := range results {
-			failed = failed || r.Err() != nil && r.Err() != redis.Nil
+			failed = failed || r.Err() != nil && !errors.Is(r.Err(), redis.Nil)
 		}
 		if failed {
 			l.t.Fatalf("%v: %v", cmds, err)
@@ -317,7 +319,7 @@ func (l *lane) random(rng *rand.Rand) {
 }
 
 // stateOf is everything a deployment holds, but our own keys, in a form to compare.
-func stateOf(t *testing.T, c redis.UniversalClient) map[string]string {
+func stateOf(t testing.TB, c redis.UniversalClient) map[string]string {
 	t.Helper()
 	out, err := tryStateOf(t, c)
 	if err != nil {
@@ -326,7 +328,7 @@ func stateOf(t *testing.T, c redis.UniversalClient) map[string]string {
 	return out
 }
 
-func tryStateOf(t *testing.T, c redis.UniversalClient) (map[string]string, error) {
+func tryStateOf(t testing.TB, c redis.UniversalClient) (map[string]string, error) {
 	t.Helper()
 	ctx := t.Context()
 	out := map[string]string{}
@@ -340,17 +342,13 @@ func tryStateOf(t *testing.T, c redis.UniversalClient) (map[string]string, error
 		return it.Err()
 	}
 	if cc, ok := c.(*redis.ClusterClient); ok {
-		ranges, err := cc.ClusterSlots(ctx).Result()
-		if err != nil {
+		var mu sync.Mutex
+		if err := cc.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return scan(c)
+		}); err != nil {
 			return nil, err
-		}
-		for _, r := range ranges {
-			n := redis.NewClient(&redis.Options{Addr: r.Nodes[0].Addr, DisableIdentity: true})
-			err := scan(n)
-			n.Close()
-			if err != nil {
-				return nil, err
-			}
 		}
 	} else if err := scan(c.(*redis.Client)); err != nil {
 		return nil, err
@@ -361,7 +359,7 @@ func tryStateOf(t *testing.T, c redis.UniversalClient) (map[string]string, error
 	return out, nil
 }
 
-func valueOf(t *testing.T, c redis.UniversalClient, key string) string {
+func valueOf(t testing.TB, c redis.UniversalClient, key string) string {
 	t.Helper()
 	ctx := t.Context()
 	kind := c.Type(ctx, key).Val()

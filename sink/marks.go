@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/redriver/redriver/redis/own"
@@ -144,7 +145,7 @@ func (w *worker) recordRefused(e *RefusedError, next int64) {
 	for _, r := range w.markRuns(next, w.firsts()) {
 		if err := w.ask(r.slot, func(resp.Reply) error { return nil },
 			[]byte("SET"), own.Key(own.Watermark, w.s.cfg.Name, r.slot), []byte(r.mark.String())); err != nil {
-			w.log.Warn("cannot leave a note of the refused unit at the target", "error", err)
+			w.log.Warn("cannot leave a note of the refused unit at the target", slog.Any("error", err))
 			return
 		}
 	}

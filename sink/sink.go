@@ -50,7 +50,7 @@ func New(cfg Config, log *slog.Logger) (*Sink, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	return &Sink{cfg: cfg, log: log.With("sink", cfg.Name), dial: cfg.Dialer.DialContext}, nil
+	return &Sink{cfg: cfg, log: log.With(slog.String("sink", cfg.Name)), dial: cfg.Dialer.DialContext}, nil
 }
 
 // Run replays until ctx ends, which is no error, or until something happens that a person has to look at.
@@ -208,8 +208,7 @@ func (s *Sink) checkTarget(ctx context.Context) error {
 		return err
 	}
 	err = w.countForeign()
-	var existing *ExistingKeysError
-	if errors.As(err, &existing) {
+	if _, ok := errors.AsType[*ExistingKeysError](err); ok {
 		// Another worker of this sink may have begun between the two looks.
 		if found, again := w.hasAny(own.Watermark); again != nil || found {
 			return again
@@ -231,7 +230,7 @@ func (s *Sink) warn(what string, err error) {
 	defer s.mu.Unlock()
 	if time.Since(s.warned) > warnInterval {
 		s.warned = time.Now()
-		s.log.Warn(what, "error", err)
+		s.log.Warn("sink waits", slog.String("because", what), slog.Any("error", err))
 	}
 }
 

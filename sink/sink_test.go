@@ -22,7 +22,7 @@ import (
 
 // rig is a log, a target, and sinks between them.
 type rig struct {
-	*testing.T
+	testing.TB
 	w          *testkit.World
 	kafka      kafka.Config
 	prefix     string
@@ -32,29 +32,29 @@ type rig struct {
 	partitions int32
 }
 
-func newRig(t *testing.T, masters, replicas int) *rig {
+func newRig(t testing.TB, masters, replicas int) *rig {
 	t.Helper()
 	w := testkit.New(t)
 	return &rig{
-		T: t, w: w, kafka: kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}, prefix: "p", name: "t", partitions: 8,
+		TB: t, w: w, kafka: kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}, prefix: "p", name: "t", partitions: 8,
 		target: w.Cluster(masters, replicas), source: w.Server(""),
 	}
 }
 
 // newKafkaRig is newRig on a real broker, which is shared.
-func newKafkaRig(t *testing.T) *rig {
+func newKafkaRig(t testing.TB) *rig {
 	t.Helper()
 	w := testkit.New(t)
 	name := w.Name("sink")
 	return &rig{
-		T: t, w: w, kafka: kafka.Config{Brokers: []string{w.Kafka().Addr()}}, prefix: name, name: name, partitions: 8,
+		TB: t, w: w, kafka: kafka.Config{Brokers: []string{w.Kafka().Addr()}}, prefix: name, name: name, partitions: 8,
 		target: w.Cluster(3, 0), source: w.Server(""),
 	}
 }
 
 func (r *rig) lane() *lane {
 	r.Helper()
-	return newLane(r.T, r.kafka, r.prefix, 1, r.partitions, slot.Range{First: 0, Last: everything}, r.source)
+	return newLane(r.TB, r.kafka, r.prefix, 1, r.partitions, slot.Range{First: 0, Last: everything}, r.source)
 }
 
 func (r *rig) config() Config {
@@ -67,7 +67,7 @@ func (r *rig) config() Config {
 // running is a sink that runs.
 type running struct {
 	*Sink
-	t      *testing.T
+	t      testing.TB
 	cancel context.CancelFunc
 	ended  chan struct{}
 	err    error
@@ -120,7 +120,7 @@ func (r *rig) prepareLogged(cfg Config, hear func(string)) *Sink {
 
 func (r *rig) run(s *Sink) *running {
 	ctx, cancel := context.WithCancel(context.Background())
-	run := &running{Sink: s, t: r.T, cancel: cancel, ended: make(chan struct{})}
+	run := &running{Sink: s, t: r.TB, cancel: cancel, ended: make(chan struct{})}
 	go func() { // ends with run.stop
 		defer close(run.ended)
 		run.err = s.Run(ctx)
@@ -155,7 +155,7 @@ func (r *running) await() error {
 // same waits until the target is what the source is.
 func (r *rig) same(sinks ...*running) {
 	r.Helper()
-	want := stateOf(r.T, r.source.Client())
+	want := stateOf(r.TB, r.source.Client())
 	last := ""
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		for _, s := range sinks {
@@ -167,7 +167,7 @@ func (r *rig) same(sinks ...*running) {
 		}
 		// A new client: one that is kept takes a minute to find out about a failover.
 		c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: r.target.Addrs(), DisableIdentity: true})
-		got, err := tryStateOf(r.T, c)
+		got, err := tryStateOf(r.TB, c)
 		c.Close()
 		if err != nil {
 			last = err.Error()

@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 
@@ -35,7 +36,7 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 		if err == nil || classOf(err) != Retry || w.soft.Err() != nil {
 			return err
 		}
-		w.warn("sweep is begun again", err)
+		w.warn("a sweep is begun again", err)
 		if err := w.pause(ctx, attempt); err != nil {
 			return err
 		}
@@ -89,7 +90,8 @@ func (w *worker) mayRemove(c *control, keys, ghosts int64) (bool, error) {
 	switch {
 	case w.s.cfg.Sweep == SweepReport:
 		w.stat.ghosts.Add(ghosts)
-		w.log.Warn("the target has keys that the source does not have", "shard", c.shard, "generation", c.generation, "keys", ghosts)
+		w.log.Warn("the target has keys that the source does not have", slog.Uint64("shard", uint64(c.shard)),
+			slog.Uint64("generation", uint64(c.generation)), slog.Int64("keys", ghosts))
 		return false, nil
 	case c.first && w.s.cfg.ExistingKeys == ExistingReplace:
 	case ghosts > breakerMinKeys && float64(ghosts) > w.s.cfg.SweepMax*float64(keys):

@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -275,7 +276,7 @@ func TestChunks(t *testing.T) {
 				l.random(rng)
 			}
 			key := fmt.Sprintf("{%d}:big", i%5)
-			l.do([]string{"APPEND", key, strings.Repeat(fmt.Sprint(i), 30_000)})
+			l.do([]string{"APPEND", key, strings.Repeat(strconv.Itoa(i), 30_000)})
 			l.do([]string{"SET", key + "2", strings.Repeat("y", 20_000)})
 		})
 		if i%7 == 6 {
@@ -316,7 +317,7 @@ func TestTwoLanes(t *testing.T) {
 			for range 50 {
 				n++
 				l.do([]string{"INCR", key(first, last, n%20)})
-				l.do([]string{"SET", key(first, last, 20+n%20), fmt.Sprint(n)})
+				l.do([]string{"SET", key(first, last, 20+n%20), strconv.Itoa(n)})
 			}
 		})
 	}
@@ -543,4 +544,56 @@ func TestTargetAway(t *testing.T) {
 	}
 	r.same(s)
 	s.stop()
+}
+
+// TestFence: a fence that is not ours any more means that nothing we remember holds.
+func TestFence(t *testing.T) {
+	r := newRig(t, 3, 0)
+	rng := seed(t)
+	l := r.lane()
+	l.snapshot()
+	var taken atomic.Int64
+	s := r.run(r.prepareLogged(r.config(), func(message string) {
+		if strings.Contains(message, "was taken over") {
+			taken.Add(1)
+		}
+	}))
+	work := func() {
+		l.commit(func() {
+			for range 300 {
+				l.random(rng)
+			}
+		})
+	}
+	work()
+	r.same(s)
+	fence := string(own.Key(own.Fence, r.name, 0))
+	steal := func() {
+		if err := r.target.Client().Incr(t.Context(), fence).Err(); err != nil {
+			t.Fatal(err)
+		}
+		r.target.Masters()[0].Client().ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes")
+	}
+	steal()
+	work()
+	r.same(s)
+	if n := taken.Load(); n != 1 {
+		t.Errorf("noticed %d times", n)
+	}
+	// Somebody who is in no group with us and will not stop.
+	ended := false
+	for range 40 {
+		steal()
+		select {
+		case <-s.ended:
+			ended = true
+		case <-time.After(500 * time.Millisecond):
+		}
+		if ended {
+			break
+		}
+	}
+	if !ended || s.err == nil || !strings.Contains(s.err.Error(), "another sink called") {
+		t.Errorf("ended %v: %v", ended, s.err)
+	}
 }

@@ -40,7 +40,8 @@ func unitOf(e *event.Event, offset int64, scratch *[][]byte) (*unit, error) {
 		return u, nil
 	}
 	u := &unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
-	return u, u.inspect(int(e.Count), scratch)
+	err := u.inspect(int(e.Count), scratch)
+	return u, err
 }
 
 // inspect walks over the commands, finds out whether all are blind, and leaves out those that name keys of our own shape:

@@ -24,8 +24,8 @@ type worker struct {
 
 	// soft ends when no new batch may be begun, hard when nothing may be sent any more. Both are the partition's life, not a
 	// call's.
-	soft, hard context.Context
-	done       chan struct{} // closed when run has returned
+	soft, hard context.Context //nolint:containedctx // see above
+	done       chan struct{}   // closed when run has returned
 	warned     time.Time
 
 	// connMu guards the map conns for abort.
@@ -57,7 +57,7 @@ type worker struct {
 func newWorker(s *Sink, partition int32) *worker {
 	w := &worker{
 		s: s, partition: partition, slots: slot.PartitionRange(partition, int(s.topic.Partitions)),
-		log: s.log.With("partition", partition), stat: s.statOf(partition), done: make(chan struct{}),
+		log: s.log.With(slog.Int("partition", int(partition))), stat: s.statOf(partition), done: make(chan struct{}),
 		conns: map[string]*conn{},
 	}
 	return w
@@ -101,11 +101,11 @@ func (w *worker) run(soft, hard context.Context) error {
 				w.stat.setState(StateFailed)
 				return classed(Stop, "keep partition %d: another sink called %s keeps taking it over, and it is not in this group (%w)", w.partition, w.s.cfg.Name, err)
 			}
-			w.log.Warn("partition was taken over by another worker", "error", err)
+			w.log.Warn("partition was taken over by another worker", slog.Any("error", err))
 		case Resync:
-			w.log.Warn("partition starts again from the target's own records", "error", err)
+			w.log.Warn("partition starts again from the target's own records", slog.Any("error", err))
 		default:
-			w.warn("partition waits", err)
+			w.warn("it has to start again", err)
 		}
 		w.stat.setState(StateWaiting)
 		if time.Since(started) > maxPause {
@@ -122,13 +122,13 @@ func (w *worker) warn(what string, err error) {
 	w.stat.setError(err)
 	if time.Since(w.warned) > warnInterval {
 		w.warned = time.Now()
-		w.log.Warn(what, "error", err)
+		w.log.Warn("partition waits", slog.String("because", what), slog.Any("error", err))
 	}
 }
 
 func (w *worker) trouble(r *run) {
 	if r.reply != "" {
-		w.warn("target does not take a write now", fmt.Errorf("slot %d: %s", r.slot, r.reply))
+		w.warn("the target does not take a write now", fmt.Errorf("slot %d: %s", r.slot, r.reply))
 	}
 }
 
@@ -258,7 +258,7 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 		return startPlan{}, nil, err
 	}
 	if !plan.moved.IsEmpty() {
-		w.log.Warn("slots were moved while no sink ran: writes that a failover of their new node took back cannot be seen", "slots", plan.moved.String())
+		w.log.Warn("slots were moved while no sink ran: writes that a failover of their new node took back cannot be seen", slog.String("slots", plan.moved.String()))
 	}
 	present := map[slot.Slot]bool{}
 	for _, s := range w.firsts() {
@@ -275,7 +275,8 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 
 // adopt starts reading as planned.
 func (w *worker) adopt(p startPlan, stale []slot.Slot) {
-	w.log.Info("partition starts", "offset", p.offset, "new", p.isNew, "window_end", p.window, "epoch", w.epoch)
+	w.log.Info("partition starts", slog.Int64("offset", p.offset), slog.Bool("new", p.isNew),
+		slog.Int64("window_end", p.window), slog.Int64("epoch", w.epoch))
 	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits}, w.s.cfg.MaxEventBytes, p)
 	w.next, w.window, w.refused = p.offset, p.window, p.refused
 	w.stale, w.marksDue, w.bad = stale, true, nil
