@@ -40,7 +40,14 @@ func describeMachine(ctx context.Context, root string) (m machine, err error) {
 	if m.kafka, err = kafkaVersion(ctx); err != nil {
 		return m, err
 	}
-	m.redriver = commit(ctx, root)
+	m.redriver = "commit " + commit(ctx, root)
+	if path := os.Getenv("REDRIVER_BIN"); path != "" { // not built from here
+		out, err := exec.CommandContext(ctx, path, "version").Output()
+		if err != nil {
+			return m, fmt.Errorf("ask version of %s: %w", path, err)
+		}
+		m.redriver, _, _ = strings.Cut(strings.TrimSpace(string(out)), "\n")
+	}
 	return m, nil
 }
 

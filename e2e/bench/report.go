@@ -58,7 +58,7 @@ func report(in reportInput) string {
 	b.WriteString("| | |\n|---|---|\n")
 	for _, line := range [][2]string{
 		{"machine", fmt.Sprintf("%d cores, %s, %s of memory, %s", m.cores, m.cpu, m.memory, m.kernel)},
-		{"Redriver", "commit " + m.redriver},
+		{"Redriver", m.redriver},
 		{"Redis", m.redis},
 		{"Kafka", m.kafka + ", one broker"},
 		{"Go", m.golang},
