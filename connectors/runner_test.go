@@ -14,11 +14,11 @@ import (
 )
 
 // copying runs a source and a sink until the test or stop ends it.
-func copying(t *testing.T, dir, broker string, from, to *redistest.Cluster) (r *connectors.Runner, stop func() error) {
+func copying(t *testing.T, dir, broker, prefix string, from, to *redistest.Cluster) (r *connectors.Runner, stop func() error) {
 	t.Helper()
 	cfg, err := connectors.NewConfig(map[string]string{"data.dir": dir, "kafka.brokers": broker}, map[string]map[string]string{
-		"in":  {"type": "source", "topic.prefix": "p", "redis.address": from.Addrs()[0]},
-		"out": {"type": "sink", "topic.prefix": "p", "redis.address": to.Addrs()[0]},
+		"in":  {"type": "source", "topic.prefix": prefix, "redis.address": from.Addrs()[0]},
+		"out": {"type": "sink", "topic.prefix": prefix, "redis.address": to.Addrs()[0]},
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -51,8 +51,20 @@ func copying(t *testing.T, dir, broker string, from, to *redistest.Cluster) (r *
 
 // What is applied can be removed from the log, and the next run goes on without it.
 func TestBarrierTrimAndResume(t *testing.T) {
-	w := testkit.New(t)
-	from, to, broker := w.Cluster(3, 0), w.Cluster(2, 0), w.FakeKafka().Addr()
+	for name, broker := range map[string]func(*testkit.World) string{
+		"embedded": func(w *testkit.World) string { return w.FakeKafka().Addr() },
+		"kafka":    func(w *testkit.World) string { return w.Kafka().Addr() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := testkit.New(t)
+			barrierTrimAndResume(t, w, broker(w), w.Name("p"))
+		})
+	}
+}
+
+func barrierTrimAndResume(t *testing.T, w *testkit.World, broker, prefix string) {
+	t.Helper()
+	from, to := w.Cluster(3, 0), w.Cluster(2, 0)
 	write := func(value string) {
 		t.Helper()
 		for i := range 500 {
@@ -75,7 +87,7 @@ func TestBarrierTrimAndResume(t *testing.T) {
 		}
 	}
 	write("snapshot")
-	r, stop := copying(t, w.Path("data"), broker, from, to)
+	r, stop := copying(t, w.Path("data"), broker, prefix, from, to)
 	check(r, "snapshot")
 	write("stream")
 	check(r, "stream")
@@ -83,24 +95,24 @@ func TestBarrierTrimAndResume(t *testing.T) {
 		if err := r.Trim(t.Context()); err != nil {
 			return err
 		}
-		return trimmed(t, broker)
+		return trimmed(t, broker, prefix)
 	})
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	write("later")
-	r, _ = copying(t, w.Path("data"), broker, from, to)
+	r, _ = copying(t, w.Path("data"), broker, prefix, from, to)
 	check(r, "later")
 }
 
-func trimmed(t *testing.T, broker string) error {
+func trimmed(t *testing.T, broker, prefix string) error {
 	t.Helper()
 	adm, err := kafka.Config{Brokers: []string{broker}}.Admin()
 	if err != nil {
 		return err
 	}
 	defer adm.Close()
-	spans, err := kafka.Spans(t.Context(), adm, "p.changes")
+	spans, err := kafka.Spans(t.Context(), adm, prefix+".changes")
 	if err != nil {
 		return err
 	}

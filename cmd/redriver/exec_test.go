@@ -78,6 +78,9 @@ func TestBadStarts(t *testing.T) {
 			if strings.Contains(output, "hunter") {
 				t.Error("it shows a password")
 			}
+			if strings.Contains(output, "redis: ") {
+				t.Error("the Redis client prints by itself")
+			}
 			if t.Failed() {
 				t.Log(output)
 			}

@@ -10,17 +10,25 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/redriver/redriver/connectors"
 )
 
 func main() {
+	redis.SetLogger(silent{})
 	ctx, stop := signals()
 	code := execute(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
 	os.Exit(int(code))
 }
+
+// silent drops what the Redis client prints on its own: every error it speaks of is returned too, and told once.
+type silent struct{}
+
+// Printf prints nothing.
+func (silent) Printf(context.Context, string, ...any) {}
 
 // signals returns a context that the first SIGINT or SIGTERM ends. The second ends the process at once.
 func signals() (context.Context, func()) {
