@@ -42,8 +42,11 @@ const (
 	maxGroupCommands = 1000
 )
 
-// limits of a batch.
-type limits struct{ bytes, units int }
+// limits of a batch, and the hold of expiry times.
+type limits struct {
+	bytes, units int
+	holdMs       int64
+}
 
 // fits tells whether the unit may join. An empty batch takes any.
 func (b *batch) fits(u *unit, l limits) bool {

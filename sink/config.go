@@ -55,6 +55,11 @@ type Config struct {
 	// sink stops and asks. Default 0.2; 1 switches the breaker off.
 	SweepMax float64
 
+	// ExpiryHold is by how much expiry times are written later than they are, so that a key does not expire before what
+	// the source does to it has arrived; see expiry.go. 0 writes exact times. At least MinExpiryHold otherwise, and the
+	// same for the sink's whole life.
+	ExpiryHold time.Duration
+
 	// BatchBytes and BatchUnits bound what one partition sends before it waits for the answers. Defaults 1 MiB, 2000.
 	BatchBytes int
 	BatchUnits int
@@ -72,6 +77,9 @@ type Config struct {
 	// ReplyTimeout is how long the target may be silent before its connection counts as lost. Default 30 s.
 	ReplyTimeout time.Duration
 }
+
+// MinExpiryHold is the least hold there is: Finish tells held times from exact ones by how far away they are.
+const MinExpiryHold = 365 * 24 * time.Hour
 
 const (
 	defaultSweepMax       = 0.2
@@ -109,6 +117,9 @@ func (c Config) Validate() error {
 	case "", SweepDelete, SweepReport, SweepKeep:
 	default:
 		fault("sweep %q: want delete, report or keep", c.Sweep)
+	}
+	if c.ExpiryHold != 0 && c.ExpiryHold < MinExpiryHold {
+		fault("expiry hold %s: want 0 or at least %s, so that a held time cannot be mistaken for a user's", c.ExpiryHold, MinExpiryHold)
 	}
 	if c.SweepMax < 0 || c.SweepMax > 1 {
 		fault("sweep maximum %g: want a part between 0 and 1", c.SweepMax)

@@ -201,7 +201,7 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		}
 		return nil
 	}
-	u, err := unitOf(e, offset, &in.scratch)
+	u, err := unitOf(e, offset, in.limits.holdMs, &in.scratch)
 	if err != nil {
 		return err
 	}

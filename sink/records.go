@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/slot"
@@ -17,7 +18,7 @@ import (
 //	kind c  checkpoint, one per slot with guarded writes:
 //	        1 <topic id> <partition> <offset>
 //	kind w  watermark, one per partition and node, in the first slot of the partition that the node owns:
-//	        1 <topic id> <partition> <restart> <applied> <sent> <refused> <settled> <begins> <slots>
+//	        1 <topic id> <partition> <restart> <applied> <sent> <refused> <hold, ms> <settled> <begins> <slots>
 //	kind f  fence, beside each watermark: a number
 //
 // All are text, fields separated by one space; the last three are lists separated by commas, "-" when empty: shards,
@@ -66,6 +67,8 @@ type watermark struct {
 	sent int64
 	// refused is the offset of a unit that the target refused for good, -1 for none.
 	refused int64
+	// hold is by how much expiry times at the target are later than at the source.
+	hold time.Duration
 	// settled are the shards whose first generation is complete here.
 	settled []event.Shard
 	// begins: what lies before its begin in the log is not for us, for shards whose begin is still to come.
@@ -83,7 +86,7 @@ func (m *watermark) String() string {
 	for _, s := range slices.Sorted(maps.Keys(m.begins)) {
 		begins = append(begins, fmt.Sprintf("%d:%d", s, m.begins[s]))
 	}
-	return fmt.Sprintf("%s %s %d %d %d %d %d %s %s %s", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent, m.refused,
+	return fmt.Sprintf("%s %s %d %d %d %d %d %d %s %s %s", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent, m.refused, m.hold.Milliseconds(),
 		listOf(settled), listOf(begins), listOf(strings.Fields(m.slots.String())))
 }
 
@@ -97,15 +100,16 @@ func listOf(words []string) string {
 }
 
 func parseWatermark(text string) (watermark, error) {
-	f := fieldsOf(text, 10)
+	f := fieldsOf(text, 11)
 	m := watermark{
 		topicID: f.word(1), partition: int32(f.number(2)),
 		restart: f.number(3), applied: f.number(4), sent: f.number(5), refused: f.number(6),
-	}
-	for _, w := range f.list(7) {
-		m.settled = append(m.settled, event.Shard(f.uint32(w)))
+		hold: time.Duration(f.number(7)) * time.Millisecond,
 	}
 	for _, w := range f.list(8) {
+		m.settled = append(m.settled, event.Shard(f.uint32(w)))
+	}
+	for _, w := range f.list(9) {
 		shard, begin, _ := strings.Cut(w, ":")
 		if m.begins == nil {
 			m.begins = map[event.Shard]int64{}
@@ -114,7 +118,7 @@ func parseWatermark(text string) (watermark, error) {
 		f.check(err)
 		m.begins[event.Shard(f.uint32(shard))] = n
 	}
-	slots, err := slot.ParseSet(strings.Join(f.list(9), " "))
+	slots, err := slot.ParseSet(strings.Join(f.list(10), " "))
 	f.check(err)
 	m.slots = slots
 	if f.err != nil {

@@ -3,6 +3,7 @@ package sink
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/offsets"
@@ -23,7 +24,9 @@ type startInput struct {
 	// boundaries are the newest complete snapshots that reach into this partition. unready tells that a shard lies here
 	// whose first snapshot is not complete yet.
 	boundaries []offsets.Boundary
-	unready    bool
+	// hold is the configured one.
+	hold    time.Duration
+	unready bool
 }
 
 // startPlan is where a partition starts.
@@ -99,6 +102,10 @@ func (in *startInput) sameLog() error {
 	for _, m := range in.watermarks {
 		if err := check(m.topicID, m.partition); err != nil {
 			return err
+		}
+		if m.hold != in.hold {
+			return in.refuse(fmt.Sprintf("set expiry.hold to %s again, or give the sink another name and an empty target", m.hold),
+				"expiry times at the target are held by %s, and the configuration says %s: nobody could tell them apart", m.hold, in.hold)
 		}
 	}
 	return nil

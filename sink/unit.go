@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/own"
@@ -25,8 +26,8 @@ type unit struct {
 
 var errDatabase = errors.New("a cluster has database 0 only")
 
-// unitOf makes the unit of an event. scratch is reused between calls.
-func unitOf(e *event.Event, offset int64, scratch *[][]byte) (*unit, error) {
+// unitOf makes the unit of an event, with expiry times later by holdMs. scratch is reused between calls.
+func unitOf(e *event.Event, offset, holdMs int64, scratch *[][]byte) (*unit, error) {
 	if e.DB != 0 {
 		return nil, fmt.Errorf("event of database %d: %w: map the databases at the source", e.DB, errDatabase)
 	}
@@ -36,19 +37,29 @@ func unitOf(e *event.Event, offset int64, scratch *[][]byte) (*unit, error) {
 			u.count, u.passedOver = 0, 1
 			return u, nil
 		}
+		if e.ExpireAtMs > 0 && e.ExpireAtMs <= math.MaxInt64-holdMs {
+			e.ExpireAtMs += holdMs
+		}
 		u.commands = appendRestore(nil, e)
 		return u, nil
 	}
 	u := &unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
-	err := u.inspect(int(e.Count), scratch)
+	err := u.inspect(int(e.Count), holdMs, scratch)
 	return u, err
 }
 
 // inspect walks over the commands, finds out whether all are blind, and leaves out those that name keys of our own shape:
-// what another redriver keeps at the source is no user's data, and must never meet our own keys.
-func (u *unit) inspect(want int, scratch *[][]byte) error {
+// what another redriver keeps at the source is no user's data, and must never meet our own keys. Expiry times are held.
+func (u *unit) inspect(want int, holdMs int64, scratch *[][]byte) error {
 	rest := u.commands
-	var kept []byte // valid once passedOver > 0
+	var kept []byte // valid once changed
+	changed := false
+	change := func() {
+		if !changed {
+			changed = true
+			kept = append(kept, u.commands[:len(u.commands)-len(rest)]...)
+		}
+	}
 	for len(rest) > 0 {
 		n, args, err := resp.ParseCommand(rest, (*scratch)[:0])
 		if err != nil {
@@ -59,14 +70,15 @@ func (u *unit) inspect(want int, scratch *[][]byte) error {
 			return fmt.Errorf("parse command %d of unit: it is empty", u.count+u.passedOver+1)
 		}
 		if len(args) > 1 && own.Is(args[1]) {
-			if u.passedOver == 0 {
-				kept = append(kept, u.commands[:len(u.commands)-len(rest)]...)
-			}
+			change()
 			u.passedOver++
 			rest = rest[n:]
 			continue
 		}
-		if u.passedOver > 0 {
+		if held, ok := holdExpiry(nil, args, holdMs); ok {
+			change()
+			kept = append(kept, held...)
+		} else if changed {
 			kept = append(kept, rest[:n]...)
 		}
 		u.count++
@@ -76,7 +88,7 @@ func (u *unit) inspect(want int, scratch *[][]byte) error {
 	if u.count+u.passedOver != want {
 		return fmt.Errorf("unit holds %d commands, not %d", u.count+u.passedOver, want)
 	}
-	if u.passedOver > 0 {
+	if changed {
 		u.commands = kept
 	}
 	return nil

@@ -235,7 +235,7 @@ func (w *worker) applyBatch(ctx context.Context, b *batch) error {
 
 // plan reads what the target says and decides where to start.
 func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
-	in := startInput{topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf}
+	in := startInput{topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf, hold: w.s.cfg.ExpiryHold}
 	var err error
 	if in.checkpoints, in.watermarks, err = w.readOwn(); err != nil {
 		return startPlan{}, nil, err
@@ -277,7 +277,7 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.log.Info("partition starts", slog.Int64("offset", p.offset), slog.Bool("new", p.isNew),
 		slog.Int64("window_end", p.window), slog.Int64("epoch", w.epoch))
-	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits}, w.s.cfg.MaxEventBytes, p)
+	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, p)
 	w.next, w.window, w.refused = p.offset, p.window, p.refused
 	w.stale, w.marksDue, w.bad = stale, true, nil
 	w.stat.applied.Store(w.next)

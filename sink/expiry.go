@@ -1,0 +1,139 @@
+package sink
+
+import (
+	"math"
+	"strconv"
+
+	"github.com/redriver/redriver/redis/resp"
+)
+
+// A replica never expires a key by its own clock: it waits for its master's DEL. A target does, and then what the source
+// still does to the key (PERSIST, RENAME, another PEXPIRE, HSET) meets nothing: the data is lost, or recreated in part,
+// as soon as the sink lags behind for longer than the key has to live. So every expiry time is written later by a hold,
+// one constant for the sink's life: the source's DEL removes the key on time, and the time that is exact is the stored
+// one less the hold. Finish sets it in the end.
+
+// holdExpiry returns the command with its expiry times later by holdMs, appended to dst, and true; or false if it has none.
+// Conditions (NX XX GT LT) are left out: what is in the log took effect at the source.
+func holdExpiry(dst []byte, args [][]byte, holdMs int64) ([]byte, bool) {
+	if holdMs == 0 || len(args) < 3 {
+		return dst, false
+	}
+	switch name := args[0]; {
+	case isWord(name, "PEXPIREAT"), isWord(name, "PEXPIRE"):
+		return holdKey(dst, args, string(name), 1, holdMs)
+	case isWord(name, "EXPIREAT"):
+		return holdKey(dst, args, "PEXPIREAT", 1000, holdMs)
+	case isWord(name, "EXPIRE"):
+		return holdKey(dst, args, "PEXPIRE", 1000, holdMs)
+	case isWord(name, "HPEXPIREAT"), isWord(name, "HPEXPIRE"):
+		return holdFields(dst, args, string(name), 1, holdMs)
+	case isWord(name, "HEXPIREAT"):
+		return holdFields(dst, args, "HPEXPIREAT", 1000, holdMs)
+	case isWord(name, "HEXPIRE"):
+		return holdFields(dst, args, "HPEXPIRE", 1000, holdMs)
+	case isWord(name, "SETEX"), isWord(name, "PSETEX"):
+		unit := int64(1)
+		if len(name) == len("SETEX") {
+			unit = 1000
+		}
+		ms, ok := later(args[2], unit, holdMs)
+		if !ok || len(args) != 4 {
+			return dst, false
+		}
+		dst = resp.AppendArrayHeader(dst, 4)
+		dst = resp.AppendBulkString(dst, "PSETEX")
+		dst = resp.AppendBulk(dst, args[1])
+		dst = resp.AppendBulkInt(dst, ms)
+		return resp.AppendBulk(dst, args[3]), true
+	case isWord(name, "SET"):
+		return holdOption(dst, args, 3, holdMs)
+	case isWord(name, "GETEX"), isWord(name, "HSETEX"), isWord(name, "HGETEX"), isWord(name, "MSETEX"):
+		return holdOption(dst, args, 2, holdMs)
+	case isWord(name, "RESTORE"):
+		ms, ok := later(args[2], 1, holdMs)
+		if !ok || string(args[2]) == "0" {
+			return dst, false
+		}
+		return replaced(dst, args, 2, "", ms), true
+	}
+	return dst, false
+}
+
+// later is the time or duration in b, of that many milliseconds each, held. A time too far away to be held stays.
+func later(b []byte, unit, holdMs int64) (int64, bool) {
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil || n > (math.MaxInt64-holdMs)/unit {
+		return 0, false
+	}
+	return n*unit + holdMs, true
+}
+
+func holdKey(dst []byte, args [][]byte, name string, unit, holdMs int64) ([]byte, bool) {
+	ms, ok := later(args[2], unit, holdMs)
+	if !ok {
+		return dst, false
+	}
+	dst = resp.AppendArrayHeader(dst, 3)
+	dst = resp.AppendBulkString(dst, name)
+	dst = resp.AppendBulk(dst, args[1])
+	return resp.AppendBulkInt(dst, ms), true
+}
+
+func holdFields(dst []byte, args [][]byte, name string, unit, holdMs int64) ([]byte, bool) {
+	ms, ok := later(args[2], unit, holdMs)
+	fields := 3
+	for fields < len(args) && !isWord(args[fields], "FIELDS") {
+		fields++
+	}
+	if !ok || fields == len(args) {
+		return dst, false
+	}
+	dst = resp.AppendArrayHeader(dst, 3+len(args)-fields)
+	dst = resp.AppendBulkString(dst, name)
+	dst = resp.AppendBulk(dst, args[1])
+	dst = resp.AppendBulkInt(dst, ms)
+	for _, a := range args[fields:] {
+		dst = resp.AppendBulk(dst, a)
+	}
+	return dst, true
+}
+
+var expiryOptions = [...]struct {
+	word, held string
+	unit       int64
+}{{"PXAT", "PXAT", 1}, {"EXAT", "PXAT", 1000}, {"PX", "PX", 1}, {"EX", "PX", 1000}}
+
+// holdOption holds the time behind PXAT, EXAT, PX or EX among the options that begin at from. Fields of a hash, which may
+// be called so too, come behind the word FIELDS.
+func holdOption(dst []byte, args [][]byte, from int, holdMs int64) ([]byte, bool) {
+	for i := from; i+1 < len(args) && !isWord(args[i], "FIELDS"); i++ {
+		for _, o := range expiryOptions {
+			if !isWord(args[i], o.word) {
+				continue
+			}
+			ms, ok := later(args[i+1], o.unit, holdMs)
+			if !ok {
+				return dst, false
+			}
+			return replaced(dst, args, i+1, o.held, ms), true
+		}
+	}
+	return dst, false
+}
+
+// replaced appends the command with the number at i replaced, and the word before it if one is given.
+func replaced(dst []byte, args [][]byte, i int, word string, ms int64) []byte {
+	dst = resp.AppendArrayHeader(dst, len(args))
+	for n, a := range args {
+		switch {
+		case n == i:
+			dst = resp.AppendBulkInt(dst, ms)
+		case n == i-1 && word != "":
+			dst = resp.AppendBulkString(dst, word)
+		default:
+			dst = resp.AppendBulk(dst, a)
+		}
+	}
+	return dst
+}
