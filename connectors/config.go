@@ -144,6 +144,9 @@ func (cfg *Config) sourceConfig(c *Connector) source.Config {
 	}
 }
 
+// DefaultExpiryHold is the hold of sinks that are not told otherwise.
+const DefaultExpiryHold = 87600 * time.Hour
+
 // sinkConfig is for sink.New.
 func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 	v := c.values
@@ -152,6 +155,7 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		ExistingKeys:   sink.ExistingKeys(v.text("target.existing.keys")),
 		Sweep:          sink.SweepPolicy(v.text("sweep.policy")),
 		SweepMax:       v.fraction("sweep.max"),
+		ExpiryHold:     v.duration(keyExpiryHold),
 		BatchBytes:     int(v.integer("batch.bytes")),
 		BatchUnits:     int(v.integer("batch.units")),
 		MaxEventBytes:  int(v.integer("event.max.bytes")),

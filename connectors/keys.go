@@ -71,6 +71,8 @@ const (
 	keyBrokers   = "kafka.brokers"
 	keyLogLevel  = "log.level"
 	keyLogFormat = "log.format"
+
+	keyExpiryHold = "expiry.hold"
 )
 
 // WorkerKeys is the table of the section "worker".
@@ -186,6 +188,13 @@ func SinkKeys() []Key {
 			Choices: []string{string(sink.ExistingRefuse), string(sink.ExistingReplace), string(sink.ExistingKeep)},
 			Doc: "What a new sink does when the target already holds keys: refuse to start; replace them, so that the target becomes equal " +
 				"to the source; keep those that the source does not have.",
+		},
+		{
+			Name: keyExpiryHold, Type: TypeDuration, Default: "87600h", Min: "0s", Max: "262800h",
+			Doc: "By how much expiry times are written later at the target than they are, so that no key expires there before what the source " +
+				"still does to it has arrived, however late: the source's own `DEL` removes it on time. `redriver finish` sets exact times when the " +
+				"copy is done. 0 writes exact times at once: a sink that lags behind a short time to live may then lose keys or stop. At least 8760h " +
+				"otherwise; it cannot change in the life of a sink.",
 		},
 		{
 			Name: "sweep.policy", Type: TypeChoice, Default: string(sink.SweepDelete),

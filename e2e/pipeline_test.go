@@ -27,6 +27,8 @@ const (
 	partitions = 24
 	// backlog of the sources: a process that is killed and started again resumes within it.
 	backlog = "256mb"
+	// hold is the default of expiry.hold.
+	hold = 87600 * time.Hour
 )
 
 // pipeline is one topic and what is around it.
@@ -143,7 +145,7 @@ func (p *pipeline) mark(target redis.UniversalClient, timeout time.Duration) {
 // identical compares every key of both sides, in both directions.
 func identical(t *testing.T, from, to *redistest.Cluster) {
 	t.Helper()
-	result, err := verify.Compare(t.Context(), from.Client(), to.Client(), verify.Options{Rounds: 3})
+	result, err := verify.Compare(t.Context(), from.Client(), to.Client(), verify.Options{Rounds: 3, ExpiryHold: hold})
 	if err != nil {
 		t.Fatalf("compare: %v", err)
 	}

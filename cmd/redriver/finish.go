@@ -1,0 +1,46 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/redriver/redriver/connectors"
+	"github.com/redriver/redriver/redis/topology"
+	"github.com/redriver/redriver/sink"
+)
+
+func (a *app) finishCommand() *cobra.Command {
+	var to string
+	var hold time.Duration
+	c := &cobra.Command{
+		Use:   "finish --to redis://HOST:PORT",
+		Short: "Set exact expiry times at a target when the copy is done",
+		Long: `A sink writes expiry times later than they are, by expiry.hold, so that no key expires at the target before what the
+source still does to it has arrived. Finish sets the exact times. Stop the sinks of the target first.
+
+It can be interrupted and run again; what is done stays done. The password can be given by the environment variable
+REDRIVER_TO_PASSWORD. The target has to be Redis 7.0 or newer.`,
+		Example: `  redriver finish --to redis://new-1:6379`,
+		Args:    noArgs,
+	}
+	c.Flags().StringVar(&to, "to", "", "a node of the target, redis://[user[:password]@]host:port (required)")
+	c.Flags().DurationVar(&hold, "hold", connectors.DefaultExpiryHold, "the sink's expiry.hold")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := required(c, "to"); err != nil {
+			return err
+		}
+		address, err := a.redisAddress("--to", to, "REDRIVER_TO_PASSWORD")
+		if err != nil {
+			return &usageError{err, c.CommandPath()}
+		}
+		d := &topology.Dialer{Username: address["redis.username"], Password: address["redis.password"]}
+		done, err := sink.Finish(c.Context(), d, []string{address["redis.address"]}, hold)
+		if err != nil {
+			return err
+		}
+		say(a.stdout, "%s keys, %s of them have their exact expiry time now", count(done.Keys), count(done.Exact))
+		return nil
+	}
+	return c
+}
