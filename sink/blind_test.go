@@ -79,16 +79,15 @@ func TestBlind(t *testing.T) {
 }
 
 // TestBlindTest proves that TestBlind can fail: commands that are not on the list must be caught when they are taken for
-// blind.
+// blind. SET KEEPTTL and a SET NX that took effect are not among them: by themselves, without an expiry that is set alone,
+// they did converge in 100,000 sequences each. They are guarded all the same.
 func TestBlindTest(t *testing.T) {
 	later := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
 	for name, op := range map[string]func(rng *rand.Rand, key string) string{
 		"PEXPIREAT": func(_ *rand.Rand, key string) string { return "PEXPIREAT " + key + " " + later },
-		"KEEPTTL":   func(rng *rand.Rand, key string) string { return "SET " + key + " " + val(rng) + " KEEPTTL" },
 		"INCR":      func(_ *rand.Rand, key string) string { return "INCR " + key },
-		"SETNX":     func(rng *rand.Rand, key string) string { return "SET " + key + " " + val(rng) + " NX" },
 		"RPUSH":     func(rng *rand.Rand, key string) string { return "RPUSH " + key + " " + val(rng) },
-		"SPOP":      func(_ *rand.Rand, key string) string { return "SMOVE " + key + " " + key + "x a" },
+		"SMOVE":     func(_ *rand.Rand, key string) string { return "SMOVE " + key + " " + key + "x a" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
