@@ -58,6 +58,7 @@ func report(in reportInput) string {
 	b.WriteString("| | |\n|---|---|\n")
 	for _, line := range [][2]string{
 		{"machine", fmt.Sprintf("%d cores, %s, %s of memory, %s", m.cores, m.cpu, m.memory, m.kernel)},
+		{"load average before", m.load},
 		{"Redriver", m.redriver},
 		{"Redis", m.redis},
 		{"Kafka", m.kafka + ", one broker"},
@@ -99,7 +100,7 @@ machine for itself.
 - **CPU** is user and system time of the processes from /proc, **peak MB** their largest resident memory, both summed up over
   the processes of a line. "to replica" compares with the Redis replicas together, "to franz-go, Kafka" with franz-go or Kafka alone.
 - **Snapshot**: from the start of the system to the moment when a mark that was written behind the snapshot is visible in
-  every partition's slots at the copy. Time and CPU hold the start of the processes.
+  every partition's slots at the copy. Time and CPU include the start of the processes.
 - **Stream**: from the first write to the same kind of mark. Commands are written as fast as the source answers, so all
   processes share the cores; "all written" is when the source had them all. Values have %[4]d bytes that do not compress. The commands
   of all kinds are those of internal/load: counted is every command that was answered, reads and refused ones
