@@ -103,8 +103,7 @@ machine for itself.
   every partition's slots at the copy. Time and CPU include the start of the processes.
 - **Stream**: from the first write to the same kind of mark. Commands are written as fast as the source answers, so all
   processes share the cores; "all written" is when the source had them all. Values have %[4]d bytes that do not compress. The commands
-  of all kinds are those of internal/load: counted is every command that was answered, reads and refused ones
-  too. Left out are EXPIRE and RENAME and their kin: at full speed the copy is behind by more than the shortest expiries.
+  of all kinds are those of internal/load: counted is every command that was answered, reads and refused ones too.
 - **franz-go alone**: the records that the case left in the topic, from memory, by one transactional producer per master with the
   source's settings and commits (1 MB or 20 ms, growing to 32 MB or 200 ms), into a topic with as many partitions; then read back by a
   consumer of committed records with the sink's settings. At most a million records; the rest is added in proportion.

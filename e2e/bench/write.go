@@ -203,10 +203,6 @@ const (
 	mixedPipeline = 64
 )
 
-// mixedWithout are operations that are left out: at full speed a copy is behind by more than the half second in which
-// some keys expire, and a key that the target has expired by its own clock cannot be renamed there.
-var mixedWithout = []string{"expiry", "rename"}
-
 // writeMixed writes at least n commands of all kinds (load.Writer) and returns how many they became.
 func writeMixed(ctx context.Context, source *redistest.Cluster, n int) (written int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -215,7 +211,7 @@ func writeMixed(ctx context.Context, source *redistest.Cluster, n int) (written 
 	var running errgroup.Group
 	for i := range mixedWriters {
 		w, err := load.NewWriter(source.Client(), load.WriterConfig{
-			Seed: uint64(i + 1), Prefix: fmt.Sprintf("writer-%d:", i), Shared: "shared:", Pipeline: mixedPipeline, Without: mixedWithout,
+			Seed: uint64(i + 1), Prefix: fmt.Sprintf("writer-%d:", i), Shared: "shared:", Pipeline: mixedPipeline,
 		})
 		if err != nil {
 			return 0, err
