@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/redriver/redriver/event"
 )
@@ -54,7 +55,7 @@ type joining struct {
 func (j *Joiner) Add(chunk []byte) (value []byte, done bool, err error) {
 	d := decoder{rest: chunk[2:]}
 	shard := event.Shard(d.uvarint(maxUint32, "shard"))
-	attempt := d.uvarint(maxOffset, "attempt")
+	attempt := d.uvarint(math.MaxUint64, "attempt")
 	i, n := d.uvarint(maxUint32, "index"), d.uvarint(maxUint32, "count")
 	if d.fault != "" || i >= n {
 		return nil, false, fmt.Errorf("%w: chunk: %s", ErrMalformed, d.fault)

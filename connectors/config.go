@@ -139,7 +139,6 @@ func (cfg *Config) sourceConfig(c *Connector) source.Config {
 		Commits:            cfg.Worker.Commits,
 		TransactionTimeout: v.duration("transaction.timeout"),
 		MaxUnitBytes:       int(v.integer("unit.max.bytes")),
-		TopologyInterval:   v.duration("topology.interval"),
 		DrainTimeout:       v.duration("drain.timeout"),
 	}
 }

@@ -175,7 +175,6 @@ func SourceKeys() []Key {
 			Name: "unit.max.bytes", Type: TypeSize, Default: "256MiB", Min: "1MiB", Max: "1GiB",
 			Doc: "Largest value or transaction of Redis that is carried. A larger one stops the source.",
 		},
-		{Name: "topology.interval", Type: TypeDuration, Default: "5s", Min: "100ms", Max: "1h", Doc: "How often the cluster is asked who its masters are."},
 		drainKey("Longest that a stopping source takes to commit what it has read."),
 	}
 }

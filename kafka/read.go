@@ -153,8 +153,9 @@ func (r *spanReader) take(rp *kmsg.FetchResponseTopicPartition) (progress bool, 
 	opts := kgo.ProcessFetchPartitionOpts{Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: p}
 	fp, next := kgo.ProcessFetchPartition(opts, rp, kgo.DefaultDecompressor(), nil)
 	switch {
-	case errors.Is(fp.Err, kerr.OffsetOutOfRange) && fp.LogStartOffset > from:
-		r.next[p] = fp.LogStartOffset // retention was faster
+	case errors.Is(fp.Err, kerr.OffsetOutOfRange):
+		next = max(fp.LogStartOffset, from+1) // retention was faster
+		r.next[p] = next
 	case kerr.IsRetriable(fp.Err):
 		return false, nil
 	case fp.Err != nil:

@@ -44,9 +44,12 @@ type Registry struct {
 	Version int `json:"v"`
 	// TopicID and Partitions are those of the data topic when the connector first started: the mapping of slots to
 	// partitions is fixed for the life of the log.
-	TopicID    string  `json:"topic_id"`
-	Partitions int32   `json:"partitions"`
-	Shards     []Known `json:"shards"`
+	TopicID    string `json:"topic_id"`
+	Partitions int32  `json:"partitions"`
+	// Owner is a random name of the worker that publishes. Another one that wakes up after a pause finds that it is not
+	// its own any more, and ends instead of fencing its successor.
+	Owner  string  `json:"owner"`
+	Shards []Known `json:"shards"`
 }
 
 // Known is what a shard is recognised by.
@@ -88,8 +91,6 @@ type Position struct {
 type Progress struct {
 	// Entries of the snapshot that are published.
 	Entries uint64 `json:"entries"`
-	// Begin is the Kafka offset of the snapshot's begin in each partition; empty in the reservation itself.
-	Begin map[int32]int64 `json:"begin,omitempty"`
 }
 
 // Boundary is a complete snapshot in the log: a consumer that starts there gets the full state, then the changes.

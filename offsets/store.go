@@ -23,6 +23,9 @@ type boundaryKey struct {
 	shard, generation uint32
 }
 
+// ErrNewer says that a record was written by a newer version.
+var ErrNewer = errors.New("record of the offsets topic has a newer format")
+
 // ErrForeign says that a record of the offsets topic is not ours.
 var ErrForeign = errors.New("record of the offsets topic is not ours")
 
@@ -47,7 +50,7 @@ func (s *State) Apply(connector string, key, value []byte) error {
 			return fmt.Errorf("%w: value of %s: %w", ErrForeign, key, err)
 		}
 		if version.V != formatVersion {
-			return fmt.Errorf("read offsets record %s: format version %d, this is version %d: use a newer redriver", key, version.V, formatVersion)
+			return fmt.Errorf("%w: %s has version %d, this is version %d: use a newer redriver", ErrNewer, key, version.V, formatVersion)
 		}
 	}
 	return s.apply(name, kind, k, value)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -13,33 +14,53 @@ import (
 	"github.com/redriver/redriver/offsets"
 )
 
+// logState is what a check saw of the data topic.
+type logState struct {
+	// ends of the partitions: what the lane publishes from now on lies behind them.
+	ends map[int32]int64
+	// generation is the highest of the shard that may lie in the log.
+	generation event.Generation
+}
+
 // checkLog compares the position with the log: does the data topic end where the position says that the lane's chain
 // ends? It does not after an unclean leader election, a topic that was deleted or restored, or a kill of an embedded
 // broker between two commit markers. Then either the position or data is missing, and only a new generation is right.
 //
 // A position names the end of each partition before its own transaction, so no more than that transaction is read.
-func (l *lane) checkLog(ctx context.Context, pos offsets.Position) error {
-	if pos.Generation == 0 {
-		return nil
-	}
-	if pos.TopicID != l.topic.ID {
-		return resync(fmt.Errorf("topic %s is another one than the position speaks of (id %s, not %s)", l.topic.Name, l.topic.ID, pos.TopicID))
-	}
+func (l *lane) checkLog(ctx context.Context, pos offsets.Position) (logState, error) {
+	found := logState{ends: map[int32]int64{}, generation: pos.Generation}
 	spans, err := kafka.Spans(ctx, l.adm, l.topic.Name)
 	if err != nil {
-		return err
+		return found, err
+	}
+	for p, s := range spans {
+		found.ends[p] = s.End
+	}
+	if pos.Generation == 0 {
+		if !l.known {
+			return found, nil
+		}
+		// Nothing tells how many generations the log has seen. The clock is above any count of them.
+		found.generation = event.Generation(time.Now().Unix())
+		return found, resync(fmt.Errorf("shard %d was published before, and its position is not in %s", l.shard, offsets.Topic(l.cfg.Prefix)))
+	}
+	if pos.TopicID != l.topic.ID {
+		return found, resync(fmt.Errorf("topic %s is another one than the position speaks of (id %s, not %s)", l.topic.Name, l.topic.ID, pos.TopicID))
 	}
 	read := map[int32]kafka.Span{}
 	for p := range pos.Marks {
 		s := spans[p]
 		if s.End < pos.Ends[p] {
-			return resync(fmt.Errorf("%s/%d ends at offset %d, and %d was committed there", l.topic.Name, p, s.End, pos.Ends[p]))
+			return found, resync(fmt.Errorf("%s/%d ends at offset %d, and %d was committed there", l.topic.Name, p, s.End, pos.Ends[p]))
 		}
 		read[p] = kafka.Span{Start: max(s.Start, pos.Ends[p]), End: s.End}
 	}
 	seen, err := l.lastMarks(ctx, read)
 	if err != nil {
-		return err
+		return found, err
+	}
+	for _, m := range seen {
+		found.generation = max(found.generation, m.Generation)
 	}
 	wrote := map[int32]bool{}
 	for _, p := range pos.Wrote {
@@ -48,16 +69,16 @@ func (l *lane) checkLog(ctx context.Context, pos offsets.Position) error {
 	for p, want := range pos.Marks {
 		got, ok := seen[p]
 		switch {
-		case !ok && wrote[p] && read[p].Start == max(spans[p].Start, pos.Ends[p]) && spans[p].Start > pos.Ends[p]:
+		case !ok && wrote[p] && spans[p].Start > pos.Ends[p]:
 			// Retention has removed it since.
 		case ok != wrote[p]:
-			return resync(fmt.Errorf("%s/%d behind offset %d: the position's transaction wrote there: %v, its records are there: %v",
+			return found, resync(fmt.Errorf("%s/%d behind offset %d: the position's transaction wrote there: %v, its records are there: %v",
 				l.topic.Name, p, pos.Ends[p], wrote[p], ok))
 		case ok && got != want:
-			return resync(fmt.Errorf("%s/%d: the lane's chain ends at %+v, the position says %+v", l.topic.Name, p, got, want))
+			return found, resync(fmt.Errorf("%s/%d: the lane's chain ends at %+v, the position says %+v", l.topic.Name, p, got, want))
 		}
 	}
-	return nil
+	return found, nil
 }
 
 // lastMarks reads the spans and returns where the lane's chain ends in each.

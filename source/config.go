@@ -45,8 +45,6 @@ type Config struct {
 	TransactionTimeout time.Duration
 	// MaxUnitBytes bounds one unit or one value, 256 MiB by default.
 	MaxUnitBytes int
-	// TopologyInterval is how often the cluster is asked who its masters are, 5 s by default.
-	TopologyInterval time.Duration
 	// DrainTimeout bounds the last flush and commit when stopping, 10 s by default.
 	DrainTimeout time.Duration
 }
@@ -60,7 +58,7 @@ const (
 	defaultCommitsPerSecond   = 200
 	defaultTransactionTimeout = 30 * time.Second
 	defaultMaxUnitBytes       = 256 << 20
-	defaultTopologyInterval   = 5 * time.Second
+	defaultSpoolDiskBytes     = 8 << 30
 	defaultDrainTimeout       = 10 * time.Second
 )
 
@@ -82,7 +80,6 @@ func (c *Config) Validate() error {
 	orDefault(&c.MaxCommitInterval, defaultMaxCommitInterval)
 	orDefault(&c.TransactionTimeout, defaultTransactionTimeout)
 	orDefault(&c.MaxUnitBytes, defaultMaxUnitBytes)
-	orDefault(&c.TopologyInterval, defaultTopologyInterval)
 	orDefault(&c.DrainTimeout, defaultDrainTimeout)
 	if c.Commits == nil {
 		c.Commits = rate.NewLimiter(defaultCommitsPerSecond, 1)
@@ -96,6 +93,10 @@ func (c *Config) Validate() error {
 	}
 	if c.Partitions < 1 || c.Partitions > slot.Count {
 		errs = append(errs, fmt.Errorf("partitions %d: want 1 to %d", c.Partitions, slot.Count))
+	}
+	orDefault(&c.SpoolDiskBytes, defaultSpoolDiskBytes)
+	if c.SpoolDiskBytes < 2*int64(c.MaxUnitBytes) {
+		errs = append(errs, fmt.Errorf("spool disk of %d bytes: want at least twice the largest unit, %d bytes", c.SpoolDiskBytes, c.MaxUnitBytes))
 	}
 	if len(c.Seeds) == 0 || c.Dialer == nil {
 		errs = append(errs, errors.New("no redis address given"))

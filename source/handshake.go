@@ -53,6 +53,15 @@ func (e *ServerError) Hint() string {
 	return ""
 }
 
+// permanent reports whether an operator has to act before the master answers otherwise.
+func (e *ServerError) permanent() bool {
+	switch code, _, _ := strings.Cut(e.Answer, " "); code {
+	case "NOAUTH", "WRONGPASS", "NOPERM":
+		return true
+	}
+	return strings.Contains(e.Answer, "unknown command")
+}
+
 // transient reports whether the master will answer otherwise by itself.
 func (e *ServerError) transient() bool {
 	switch code, _, _ := strings.Cut(e.Answer, " "); code {
@@ -76,14 +85,18 @@ func newReplConn(c net.Conn, addr string) *replConn {
 
 // ask sends a command and returns the line that answers it. Keep-alive newlines before it are skipped.
 func (c *replConn) ask(args ...string) (string, error) {
+	return c.askPatiently(handshakeTimeout, args...)
+}
+
+func (c *replConn) askPatiently(silence time.Duration, args ...string) (string, error) {
 	name := args[0]
-	if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(silence)); err != nil {
 		return "", fmt.Errorf("%s to %s: %w", name, c.addr, err)
 	}
 	if _, err := c.Write(resp.AppendCommand(nil, args...)); err != nil {
 		return "", fmt.Errorf("%s to %s: %w", name, c.addr, err)
 	}
-	line, err := c.line()
+	line, err := c.line(silence)
 	if err != nil {
 		return "", fmt.Errorf("%s to %s: %w", name, c.addr, err)
 	}
@@ -93,9 +106,14 @@ func (c *replConn) ask(args ...string) (string, error) {
 	return line, nil
 }
 
-// line reads a line that is not empty.
-func (c *replConn) line() (string, error) {
+// line reads a line that is not empty. Each empty one gives the master its time anew.
+func (c *replConn) line(silence time.Duration) (string, error) {
 	for {
+		if c.r.Buffered() == 0 {
+			if err := c.SetDeadline(time.Now().Add(silence)); err != nil {
+				return "", fmt.Errorf("set deadline: %w", err)
+			}
+		}
 		b, err := c.r.ReadSlice('\n')
 		if err != nil {
 			return "", fmt.Errorf("read reply: %w", err)
@@ -145,13 +163,14 @@ type syncReply struct {
 	offset event.Offset
 }
 
-// psync asks to go on behind from, or for everything if from is nil.
-func (c *replConn) psync(from *event.Position) (syncReply, error) {
+// psync asks to go on behind from, or for everything if from is nil. The master may take its time to begin a snapshot,
+// and sends a newline now and then meanwhile: only that it is silent for longer says that it is gone.
+func (c *replConn) psync(from *event.Position, silence time.Duration) (syncReply, error) {
 	args := []string{"PSYNC", "?", "-1"}
 	if from != nil {
 		args = []string{"PSYNC", from.ReplID.String(), strconv.FormatInt(int64(from.Offset)+1, 10)}
 	}
-	line, err := c.ask(args...)
+	line, err := c.askPatiently(silence, args...)
 	if err != nil {
 		return syncReply{}, err
 	}

@@ -48,13 +48,13 @@ func TestHandshakeErrorsNameCauseAndNextStep(t *testing.T) {
 		"-NOPERM this user has no permissions to run the 'psync'":    "+psync",
 		"-ERR unknown command 'PSYNC', with args beginning with: ''": "proxy",
 	} {
-		_, err := peer(t, answer+"\r\n").psync(nil)
+		_, err := peer(t, answer+"\r\n").psync(nil, time.Second)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "test:1") {
 			t.Errorf("%s: %v", answer, err)
 		}
 	}
 	for _, answer := range []string{"-LOADING Redis is loading", "-NOMASTERLINK Can't SYNC", "-MISCONF x"} {
-		_, err := peer(t, answer+"\r\n").psync(nil)
+		_, err := peer(t, answer+"\r\n").psync(nil, time.Second)
 		if refused, ok := errors.AsType[*ServerError](err); !ok || !refused.transient() {
 			t.Errorf("%s: %v is not transient", answer, err)
 		}
@@ -65,17 +65,17 @@ func TestPsyncAnswers(t *testing.T) {
 	id := strings.Repeat("ab", 20)
 	want, _ := event.ParseReplID(id)
 	from := &event.Position{ReplID: want, Offset: 41}
-	if r, err := peer(t, "\n\n+FULLRESYNC "+id+" 77\r\n").psync(nil); err != nil || !r.full || r.id != want || r.offset != 77 {
+	if r, err := peer(t, "\n\n+FULLRESYNC "+id+" 77\r\n").psync(nil, time.Second); err != nil || !r.full || r.id != want || r.offset != 77 {
 		t.Errorf("full: %+v, %v", r, err)
 	}
-	if r, err := peer(t, "+CONTINUE "+id+"\r\n").psync(from); err != nil || r.full || r.id != want {
+	if r, err := peer(t, "+CONTINUE "+id+"\r\n").psync(from, time.Second); err != nil || r.full || r.id != want {
 		t.Errorf("partial: %+v, %v", r, err)
 	}
-	if r, err := peer(t, "+CONTINUE\r\n").psync(from); err != nil || r.full || !r.id.IsZero() {
+	if r, err := peer(t, "+CONTINUE\r\n").psync(from, time.Second); err != nil || r.full || !r.id.IsZero() {
 		t.Errorf("partial without a name: %+v, %v", r, err)
 	}
 	for _, bad := range []string{"+FULLRESYNC", "+FULLRESYNC x 1", "+FULLRESYNC " + id + " x", "+CONTINUE x", "+OK"} {
-		if r, err := peer(t, bad+"\r\n").psync(from); err == nil {
+		if r, err := peer(t, bad+"\r\n").psync(from, time.Second); err == nil {
 			t.Errorf("%s: %+v", bad, r)
 		}
 	}

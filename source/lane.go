@@ -39,6 +39,21 @@ type lane struct {
 	// ready is closed when the spool stands where the link has to go on.
 	ready   chan struct{}
 	isReady bool
+	// owner tells whether the registry still names this worker; not asked in a worker's first session, which fences.
+	owner func(context.Context) error
+	// known: the shard was published before this process, so a missing position is a lost one.
+	known bool
+
+	// What outlives a session but not the process.
+
+	// broken: the log is not continued; the next thing published is a snapshot from a section behind passed.
+	broken bool
+	passed uint64
+	// resumable is the section whose snapshot the last generation is made of: its entries are counted by it alone. begin is
+	// where it begins in each partition.
+	resumable uint64
+	begins    map[int32]int64
+	sessions  int
 }
 
 // run keeps a session up until ctx is done or an error needs an operator.
@@ -56,7 +71,7 @@ func (l *lane) run(ctx context.Context) error {
 			return err
 		case Resync:
 			l.log.Warn("a new generation is needed", slog.Any("error", err))
-			l.link.resync()
+			l.broken = true
 		default:
 			l.log.Warn("publishing interrupted, going on from the committed position", slog.Any("error", err), slog.Duration("in", delay))
 		}
@@ -81,6 +96,12 @@ func (l *lane) session(ctx context.Context) error {
 	stopDrain := context.AfterFunc(ctx, func() { time.AfterFunc(l.cfg.DrainTimeout, cancel) })
 	defer stopDrain()
 
+	if l.sessions++; l.sessions > 1 && l.owner != nil {
+		// Fencing a successor would only make it fence us in its turn.
+		if err := l.owner(ctx); err != nil {
+			return err
+		}
+	}
 	cl, err := l.cfg.Kafka.Client(
 		kgo.TransactionalID(offsets.TransactionalID(l.cfg.Connector, l.shard)),
 		kgo.TransactionTimeout(l.cfg.TransactionTimeout),
@@ -109,16 +130,17 @@ func (l *lane) session(ctx context.Context) error {
 		return err
 	}
 	p := newPublisher(work, l, cl, pos, uint64(producerID)<<16|uint64(uint16(epoch)))
-	if err := l.checkLog(ctx, pos); err != nil {
+	found, err := l.checkLog(ctx, pos)
+	p.stands(found)
+	if err != nil {
 		if ClassOf(err) != Resync {
 			return err
 		}
 		l.log.Warn("the log does not hold what the position says: a new generation follows", slog.Any("error", err))
-		p.damaged(err)
-		if err := l.spool.Reset(); err != nil {
-			return fmt.Errorf("reset spool: %w", err)
+		p.damaged(found)
+		if last, ok := l.spool.Last(); ok {
+			l.passed = max(l.passed, last.Number)
 		}
-		l.link.resync()
 	}
 	at, err := l.place(p)
 	if err != nil {
@@ -153,7 +175,7 @@ func (l *lane) position(ctx context.Context) (offsets.Position, error) {
 		err := l.cfg.Kafka.ReadCommitted(ctx, topic, map[int32]kafka.Span{partition: s}, func(r *kgo.Record) error {
 			return state.Apply(l.cfg.Connector, r.Key, r.Value)
 		})
-		if errors.Is(err, offsets.ErrForeign) {
+		if errors.Is(err, offsets.ErrForeign) || errors.Is(err, offsets.ErrNewer) {
 			return offsets.Position{}, stop(fmt.Errorf("read position of shard %d from %s/%d: %w", l.shard, topic, partition, err))
 		}
 		if err != nil {
@@ -170,34 +192,49 @@ func (l *lane) position(ctx context.Context) (offsets.Position, error) {
 func (l *lane) place(p *publisher) (section uint64, err error) {
 	pos := &p.pos
 	sections := l.spool.Sections()
-	for i := len(sections) - 1; i >= 0 && pos.Generation > 0 && !p.broken; i-- {
+	for i := len(sections) - 1; i >= 0 && pos.Generation > 0 && !l.broken; i-- {
 		s := sections[i]
 		switch {
-		case s.ReplID != pos.ReplID:
-		case pos.Snapshot != nil && s.Kind == spool.Snapshot && s.Offset == pos.Offset && !s.Broken:
+		case pos.Snapshot != nil && s.Number == l.resumable && !s.Broken && s.Trimmed == 0:
 			return s.Number, nil
-		case pos.Snapshot == nil && s.Kind == spool.Stream && s.Offset <= pos.Offset && pos.Offset <= s.End():
+		case pos.Snapshot == nil && s.Kind == spool.Stream && s.ReplID == pos.ReplID && pos.Offset <= s.End() && holds(sections[:i+1], pos.Offset):
 			return s.Number, nil
 		}
 	}
 	if l.isReady {
+		l.broken = true
 		return l.nextSnapshot(sections), nil
 	}
 	if err := l.spool.Reset(); err != nil {
 		return 0, fmt.Errorf("reset spool: %w", err)
 	}
-	if pos.Generation == 0 || p.broken || pos.Snapshot != nil {
+	if pos.Generation == 0 || l.broken || pos.Snapshot != nil {
 		// Nothing is published, or what was being published is gone with the process: the link takes a snapshot.
 		return 0, nil
 	}
 	return l.spool.Begin(spool.Header{Kind: spool.Stream, ReplID: pos.ReplID, Offset: pos.Offset})
 }
 
-// nextSnapshot is the newest snapshot in the spool. If there is none the link is made to take one.
+// holds tells whether the last section, or those that it goes on from, hold the stream behind offset: a section may begin
+// inside a unit, whose first half lies in the one before.
+func holds(sections []spool.Section, offset event.Offset) bool {
+	for i, s := range slices.Backward(sections) {
+		if offset >= s.First() {
+			return true
+		}
+		if s.Trimmed > 0 || i == 0 || sections[i-1].Kind != spool.Stream || sections[i-1].End() != s.Offset {
+			return false
+		}
+	}
+	return false
+}
+
+// nextSnapshot is the newest snapshot in the spool, arrived or arriving, that was not given up. If there is none the link
+// is made to take one.
 func (l *lane) nextSnapshot(sections []spool.Section) uint64 {
-	var behind uint64
+	behind := l.passed + 1
 	for _, s := range slices.Backward(sections) {
-		if s.Kind == spool.Snapshot && !s.Broken {
+		if s.Kind == spool.Snapshot && !s.Broken && s.Number > l.passed && s.Trimmed == 0 {
 			return s.Number
 		}
 		behind = max(behind, s.Number+1)

@@ -38,12 +38,13 @@ type link struct {
 	status *ShardStatus
 	log    *slog.Logger
 
-	committed atomic.Int64 // the offset to acknowledge, in the history of replID
-	replID    atomic.Pointer[event.ReplID]
-	wake      chan struct{} // asks for an acknowledgement now; capacity 1
-	mustFull  atomic.Bool   // the lane needs a new generation
-	flowing   atomic.Bool   // this session has received some of the stream
-	cancel    atomic.Pointer[context.CancelCauseFunc]
+	committed atomic.Pointer[event.Position] // of the lane
+	replID    atomic.Pointer[event.ReplID]   // of the present session
+	wake      chan struct{}                  // asks for an acknowledgement now; capacity 1
+	// wanted counts the times that a new generation was asked for, served is how many of them a snapshot has answered.
+	wanted, served atomic.Uint64
+	flowing        atomic.Bool // this session has received some of the stream
+	cancel         atomic.Pointer[context.CancelCauseFunc]
 }
 
 // errResync ends a session because the lane asked for a new generation.
@@ -67,7 +68,10 @@ func (l *link) run(ctx context.Context) error {
 		}
 		l.status.linkLost(err)
 		var refused *ServerError
-		if !errors.As(err, &refused) || !refused.transient() {
+		if errors.As(err, &refused) && refused.permanent() {
+			return stop(err)
+		}
+		if refused == nil || !refused.transient() {
 			l.log.Warn("link lost, connecting again", slog.Any("error", err), slog.Any("in", delay))
 		}
 		select {
@@ -81,7 +85,7 @@ func (l *link) run(ctx context.Context) error {
 
 // resync makes the link take a new snapshot, at once.
 func (l *link) resync() {
-	l.mustFull.Store(true)
+	l.wanted.Add(1)
 	if cancel := l.cancel.Load(); cancel != nil {
 		(*cancel)(errResync)
 	}
@@ -89,10 +93,7 @@ func (l *link) resync() {
 
 // commit tells the link how far the lane has committed, and whether the master waits to hear of it.
 func (l *link) commit(at event.Position, now bool) {
-	if id := l.replID.Load(); id == nil || *id != at.ReplID {
-		return
-	}
-	l.committed.Store(int64(at.Offset))
+	l.committed.Store(&at)
 	if now {
 		select {
 		case l.wake <- struct{}{}:
@@ -115,9 +116,15 @@ func (l *link) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	wanted := l.wanted.Load()
 	from, err := l.resumeAt(master)
 	if err != nil {
 		return err
+	}
+	if from == nil {
+		if err := l.awaitRoom(ctx); err != nil {
+			return err
+		}
 	}
 	conn, err := l.cfg.Dialer.DialContext(ctx, addr)
 	if err != nil {
@@ -138,25 +145,48 @@ func (l *link) session(ctx context.Context) error {
 			return err
 		}
 		defer release()
-		return l.follow(ctx, c, nil, release)
+		return l.follow(ctx, c, nil, wanted, release)
 	}
-	return l.follow(ctx, c, from, func() {})
+	return l.follow(ctx, c, from, wanted, func() {})
+}
+
+// awaitRoom waits until the spool can take a good part of a snapshot: asked for now, it would only be cut off.
+func (l *link) awaitRoom(ctx context.Context) error {
+	for l.spool.Bytes() > l.spool.Capacity()/2 {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(ackInterval):
+		}
+	}
+	return nil
 }
 
 // follow asks for the stream behind from and reads it until the connection breaks.
-func (l *link) follow(ctx context.Context, c *replConn, from *event.Position, received func()) error {
-	reply, err := c.psync(from)
+func (l *link) follow(ctx context.Context, c *replConn, from *event.Position, wanted uint64, received func()) error {
+	reply, err := c.psync(from, l.cfg.LinkTimeout)
 	if err != nil {
 		return err
 	}
 	ackCtx, stopAcks := context.WithCancelCause(ctx)
 	defer stopAcks(nil)
 	if reply.full {
+		if from != nil {
+			// The master could not go on, and others of its host may be in the same case.
+			release, ok := l.limit.try(c.addr)
+			if !ok || l.spool.Bytes() > l.spool.Capacity()/2 {
+				release()
+				l.wanted.Add(1)
+				return fmt.Errorf("go on at %s: master %s has let go of that place", from, c.addr)
+			}
+			defer release()
+			received = release
+		}
 		if err := l.takeSnapshot(ctx, c, reply); err != nil {
 			return err
 		}
 		received()
-		l.mustFull.Store(false)
+		l.served.Store(wanted)
 		from = &event.Position{ReplID: reply.id, Offset: reply.offset}
 	} else if err := l.goOn(from, reply); err != nil {
 		return err
@@ -204,7 +234,6 @@ func (l *link) takeSnapshot(ctx context.Context, c *replConn, reply syncReply) e
 		return err
 	}
 	l.replID.Store(&reply.id)
-	l.committed.Store(0)
 	// What is left of the old history may be published: the snapshot supersedes it.
 	l.gate.set(true)
 	err := c.receiveSnapshot(ctx, l.cfg.LinkTimeout, l.status.snapshotSize, func(p []byte) error {
@@ -296,7 +325,7 @@ func parseInfo(text string) map[string]string {
 // generation repairs it.
 func (l *link) resumeAt(m master) (*event.Position, error) {
 	last, ok := l.spool.Last()
-	if !ok || last.Kind != spool.Stream || l.mustFull.Load() {
+	if !ok || last.Kind != spool.Stream || l.wanted.Load() > l.served.Load() {
 		return nil, nil
 	}
 	at := event.Position{ReplID: last.ReplID, Offset: last.End()}
@@ -323,10 +352,19 @@ func (l *link) resumeAt(m master) (*event.Position, error) {
 	}
 	if diverged {
 		l.log.Warn("the new master lacks writes that are published: a new generation follows", slog.String("replid", at.ReplID.String()), slog.Int64("parted", int64(parted)), slog.Int64("published", int64(l.gate.at().Offset)))
-		l.mustFull.Store(true)
+		l.wanted.Add(1)
 		return nil, nil
 	}
 	return &at, nil
+}
+
+// acknowledged is the offset that is in Kafka, in the history of this session; 0 while that is still to come.
+func (l *link) acknowledged() event.Offset {
+	at, id := l.committed.Load(), l.replID.Load()
+	if at == nil || id == nil || at.ReplID != *id {
+		return 0
+	}
+	return at.Offset
 }
 
 // acknowledge sends our offset once a second and when the lane asks for it, until the connection breaks.
@@ -337,7 +375,7 @@ func (l *link) acknowledge(ctx context.Context, c *replConn) {
 	defer tick.Stop()
 	flowing := false
 	for {
-		if err := c.acknowledge(event.Offset(l.committed.Load())); err != nil {
+		if err := c.acknowledge(l.acknowledged()); err != nil {
 			// The reader meets the same broken connection and reports it.
 			c.Close()
 			return

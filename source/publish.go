@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -35,14 +36,11 @@ type publisher struct {
 	cl   *kgo.Client
 	work context.Context //nolint:containedctx // lives as long as the session, for the callbacks that have no other
 
-	pos   offsets.Position // committed
-	cur   event.Position   // behind the last event handed to the client
-	slots slot.Set         // of the generation
-	em    emitter
-	in    interpreter
-	// broken: the log is not continued, the next section has to be a snapshot.
-	broken bool
-
+	pos    offsets.Position // committed
+	cur    event.Position   // behind the last event handed to the client
+	slots  slot.Set         // of the generation
+	em     emitter
+	in     interpreter
 	ends   []atomic.Int64 // Kafka offset behind the last record of ours, by partition
 	failed atomic.Pointer[error]
 
@@ -75,18 +73,27 @@ func newPublisher(work context.Context, l *lane, cl *kgo.Client, pos offsets.Pos
 		p.slots = slots
 	}
 	p.gate.stand(p.cur)
-	p.link.commit(p.cur, false)
+	if pos.Snapshot == nil {
+		p.link.commit(p.cur, false)
+	}
 	return p
 }
 
-// damaged gives up what the position says of the log, but for the number of the generation. The next one begins the
-// chain anew.
-func (p *publisher) damaged(error) {
+// stands takes over where the partitions end now: what a check at the next start has to read begins there.
+func (p *publisher) stands(found logState) {
+	p.pos.Ends = map[int32]int64{}
+	for n, end := range found.ends {
+		p.ends[n].Store(end)
+		p.pos.Ends[n] = end
+	}
+}
+
+// damaged gives up what the position says of the log, but for the number of the generation, which must be above every
+// one that the log has seen. The next one begins the chain anew.
+func (p *publisher) damaged(found logState) {
 	p.broken = true
 	clear(p.em.marks)
-	for i := range p.ends {
-		p.ends[i].Store(0)
-	}
+	p.pos.Generation = max(p.pos.Generation, found.generation)
 }
 
 // run publishes section by section, from the one numbered at or the first behind it.
@@ -101,6 +108,10 @@ func (p *publisher) run(ctx context.Context, at uint64) error {
 			err = p.snapshot(ctx, sec)
 		case spool.Stream:
 			err = p.section(ctx, sec)
+		}
+		if ClassOf(err) == Resync {
+			// Whatever is in this section, it is not met again.
+			p.passed = max(p.passed, sec.Number)
 		}
 		switch {
 		case errors.Is(err, spool.ErrBroken):
@@ -122,22 +133,20 @@ func (p *publisher) section(ctx context.Context, sec spool.Section) error {
 		p.log.Info("passing over a stretch of the stream, a snapshot follows", slog.Int64("offset", int64(sec.Offset)))
 		return nil
 	}
+	if p.cur.Offset > sec.End() || !p.holds(sec) {
+		return resync(fmt.Errorf("the stream goes on as %s at offset %d, the lane is at %s", sec.ReplID, sec.Offset, p.cur))
+	}
 	if p.cur.ReplID != sec.ReplID {
-		if p.cur.Offset != sec.Offset {
-			return resync(fmt.Errorf("the stream goes on as %s at offset %d, the lane is at %s", sec.ReplID, sec.Offset, p.cur))
-		}
+		// The lane may stand before the joint, in a unit that both histories share.
 		p.em.begin(p.shard, p.pos.Generation, sec.ReplID)
 		p.em.e.OldReplID = p.cur.ReplID
-		p.em.control(event.HistoryChange, sec.Offset, sec.Offset, &p.slots)
+		p.em.control(event.HistoryChange, p.cur.Offset, p.cur.Offset, &p.slots)
 		p.log.Info("the shard goes on under another replication ID", slog.String("old", p.cur.ReplID.String()), slog.String("new", sec.ReplID.String()), slog.Int64("offset", int64(sec.Offset)))
 		p.cur.ReplID = sec.ReplID
 		if err := p.commit(); err != nil {
 			return err
 		}
 		p.gate.stand(p.cur)
-	}
-	if p.cur.Offset < sec.Offset {
-		return resync(fmt.Errorf("the stream goes on at offset %d, the lane is at %s", sec.Offset, p.cur))
 	}
 	p.em.begin(p.shard, p.pos.Generation, sec.ReplID)
 	return p.stream(ctx, sec)
@@ -159,6 +168,9 @@ func (p *publisher) stream(ctx context.Context, sec spool.Section) error {
 		})
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if errors.Is(err, spool.ErrGone) || errors.Is(err, spool.ErrDamaged) {
+			return resync(err)
 		}
 		if err != nil {
 			return err
@@ -182,8 +194,28 @@ func (p *publisher) stream(ctx context.Context, sec spool.Section) error {
 }
 
 func (p *publisher) unitsAt(sec spool.Section) *unitReader {
-	at := spool.Place{Section: sec.Number, Byte: int64(p.cur.Offset - sec.Offset)}
-	return newUnitReader(p.spool.Reader(at), p.cur.Offset, p.cfg.MaxUnitBytes)
+	return newUnitReader(p.bytesFrom(sec), p.cur.Offset, p.cfg.MaxUnitBytes)
+}
+
+// holds tells whether the section, with those that it goes on from, holds what comes behind the lane.
+func (p *publisher) holds(sec spool.Section) bool {
+	sections := p.spool.Sections()
+	i := slices.IndexFunc(sections, func(s spool.Section) bool { return s.Number == sec.Number })
+	return i >= 0 && holds(sections[:i+1], p.cur.Offset)
+}
+
+// bytesFrom reads the section from where the lane stands. That may be in a section before it, if a unit lies in both.
+func (p *publisher) bytesFrom(sec spool.Section) unitBytes {
+	if p.cur.Offset >= sec.Offset {
+		return p.spool.Reader(spool.Place{Section: sec.Number, Byte: int64(p.cur.Offset - sec.Offset)})
+	}
+	j := &joined{tail: p.spool.Reader(spool.Place{Section: sec.Number})}
+	for _, s := range p.spool.Sections() {
+		if s.Number < sec.Number && s.Kind == spool.Stream && s.End() > p.cur.Offset {
+			j.heads = append(j.heads, p.spool.Reader(spool.Place{Section: s.Number, Byte: max(0, int64(p.cur.Offset-s.Offset))}))
+		}
+	}
+	return j
 }
 
 // burst publishes units until a commit is due, or nothing more is there.
@@ -220,6 +252,7 @@ func (p *publisher) unit(u *streamUnit) error {
 		}
 	}
 	if m.flush {
+		p.em.e.DB = m.db
 		p.em.control(event.Flush, u.begin, u.end, &p.slots)
 	} else if len(m.parts) > 0 {
 		p.em.unit(u.begin, u.end, u.atomic, m.parts, m.db)
@@ -279,7 +312,9 @@ func (p *publisher) commitIfDue(idle bool) error {
 func (p *publisher) commit() error {
 	if !p.open && p.cur == p.pos.Position {
 		p.asked = false
-		p.link.commit(p.cur, true)
+		if p.pos.Snapshot == nil {
+			p.link.commit(p.cur, true)
+		}
 		return nil
 	}
 	next := p.pos
@@ -293,10 +328,11 @@ func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {
 		return fmt.Errorf("wait for the budget of transactions: %w", err)
 	}
 	next.TopicID, next.TimeMs = p.topic.ID, time.Now().UnixMilli()
-	next.Marks, next.Wrote = map[int32]event.Mark{}, nil
+	next.Marks, next.Ends, next.Wrote = map[int32]event.Mark{}, map[int32]int64{}, nil
 	for i := range p.em.marks {
 		if p.em.marks[i].Generation > 0 {
 			next.Marks[int32(i)] = p.em.marks[i]
+			next.Ends[int32(i)] = p.pos.Ends[int32(i)]
 		}
 		if p.wrote[i] {
 			next.Wrote = append(next.Wrote, int32(i))
@@ -336,12 +372,11 @@ func (p *publisher) offsetsRecord(key, value []byte, err error) error {
 }
 
 func (p *publisher) afterCommit(next offsets.Position) error {
+	ends := p.pos.Ends
 	p.pos = next
-	p.pos.Ends = map[int32]int64{}
+	p.pos.Ends = ends
 	for i := range p.ends {
-		if end := p.ends[i].Load(); end > 0 {
-			p.pos.Ends[int32(i)] = end
-		}
+		ends[int32(i)] = p.ends[i].Load()
 	}
 	entries := next.Snapshot != nil
 	p.status.update(func(s *Snapshot) {
@@ -359,7 +394,10 @@ func (p *publisher) afterCommit(next offsets.Position) error {
 	} else {
 		p.interval, p.limit = p.cfg.CommitInterval, commitBytes
 	}
-	p.link.commit(p.cur, p.asked)
+	if !entries {
+		// A snapshot's offset vouches for all that it holds, so it is acknowledged with its end.
+		p.link.commit(p.cur, p.asked)
+	}
 	p.asked = false
 	return p.trim()
 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,6 +23,8 @@ type registry struct {
 	adm   *kadm.Client
 	topic kafka.Topic
 	state offsets.Registry
+	// fresh are the shards that were numbered by this worker.
+	fresh map[event.Shard]bool
 }
 
 // open fences the connector and reads the registry.
@@ -64,7 +67,7 @@ func (r *registry) read(ctx context.Context, cl *kgo.Client) error {
 	}
 	r.state = offsets.Registry{TopicID: r.topic.ID, Partitions: r.topic.Partitions}
 	if state.Registry == nil {
-		return nil
+		return r.mustBeEmpty(ctx)
 	}
 	r.state = *state.Registry
 	if r.state.Partitions != r.topic.Partitions {
@@ -73,6 +76,46 @@ func (r *registry) read(ctx context.Context, cl *kgo.Client) error {
 	r.state.TopicID = r.topic.ID
 	return nil
 }
+
+// mustBeEmpty: a log that holds records and a registry that does not know of them cannot go on with each other.
+func (r *registry) mustBeEmpty(ctx context.Context) error {
+	spans, err := kafka.Spans(ctx, r.adm, r.topic.Name)
+	if err != nil {
+		return err
+	}
+	for p, s := range spans {
+		if s.End > 0 {
+			return stop(fmt.Errorf("check topic %s: partition %d holds records, and %s knows nothing of connector %s: "+
+				"either the log belongs to another connector, or the offsets topic was lost; use a new topic.prefix, or delete both topics",
+				r.topic.Name, p, offsets.Topic(r.cfg.Prefix), r.cfg.Connector))
+		}
+	}
+	return nil
+}
+
+// own checks that no other worker has taken the connector over.
+func (r *registry) own(ctx context.Context) error {
+	topic := offsets.Topic(r.cfg.Prefix)
+	spans, err := kafka.Spans(ctx, r.adm, topic)
+	if err != nil {
+		return err
+	}
+	var state offsets.State
+	span := map[int32]kafka.Span{offsets.RegistryPartition: spans[offsets.RegistryPartition]}
+	err = r.cfg.Kafka.ReadCommitted(ctx, topic, span, func(rec *kgo.Record) error {
+		return state.Apply(r.cfg.Connector, rec.Key, rec.Value)
+	})
+	if err != nil {
+		return fmt.Errorf("read registry of connector %s: %w", r.cfg.Connector, err)
+	}
+	if state.Registry == nil || state.Registry.Owner != r.state.Owner {
+		return stop(fmt.Errorf("%w: connector %s", ErrTakenOver, r.cfg.Connector))
+	}
+	return nil
+}
+
+// ErrTakenOver tells that another worker publishes for the connector now.
+var ErrTakenOver = errors.New("another worker has taken over")
 
 // PartitionsError tells that the data topic has another number of partitions than when the connector began.
 type PartitionsError struct {
@@ -89,14 +132,17 @@ func (e *PartitionsError) Error() string {
 // shard id; replIDs tells the histories of each master by node id.
 func (r *registry) number(t *topology.Topology, replIDs map[string][]event.ReplID) map[event.Shard]topology.Shard {
 	taken := map[event.Shard]topology.Shard{}
-	for _, s := range t.Shards {
+	known := r.recognise(t.Shards, replIDs)
+	r.fresh = map[event.Shard]bool{}
+	for n, s := range t.Shards {
 		if s.Slots.IsEmpty() {
 			continue
 		}
-		i := r.recognise(s, replIDs[s.Master.ID], taken)
-		if i < 0 {
+		i, ok := known[n]
+		if !ok {
 			r.state.Shards = append(r.state.Shards, offsets.Known{Shard: r.next()})
 			i = len(r.state.Shards) - 1
+			r.fresh[r.state.Shards[i].Shard] = true
 		}
 		k := &r.state.Shards[i]
 		k.ShardID, k.Slots, k.Gone = s.ShardID, s.Slots.String(), false
@@ -140,20 +186,29 @@ func nodeIDs(s topology.Shard) []string {
 	return ids
 }
 
-func (r *registry) recognise(s topology.Shard, replIDs []event.ReplID, taken map[event.Shard]topology.Shard) int {
-	ids := nodeIDs(s)
-	for _, known := range []func(offsets.Known) bool{
-		func(k offsets.Known) bool { return intersect(k.ReplIDs, replIDs) },
-		func(k offsets.Known) bool { return intersect(k.NodeIDs, ids) },
-		func(k offsets.Known) bool { return k.ShardID != "" && k.ShardID == s.ShardID },
+// recognise finds for shards of the topology, by their index, what the registry knows of them. The surest sign goes first
+// for all of them: a replica that moved to another shard must not take its number along.
+func (r *registry) recognise(shards []topology.Shard, replIDs map[string][]event.ReplID) map[int]int {
+	found, used := map[int]int{}, map[int]bool{}
+	for _, same := range []func(offsets.Known, topology.Shard) bool{
+		func(k offsets.Known, s topology.Shard) bool { return intersect(k.ReplIDs, replIDs[s.Master.ID]) },
+		func(k offsets.Known, s topology.Shard) bool { return slices.Contains(k.NodeIDs, s.Master.ID) },
+		func(k offsets.Known, s topology.Shard) bool { return intersect(k.NodeIDs, nodeIDs(s)) },
+		func(k offsets.Known, s topology.Shard) bool { return k.ShardID != "" && k.ShardID == s.ShardID },
 	} {
-		for i, k := range r.state.Shards {
-			if _, ok := taken[k.Shard]; !ok && known(k) {
-				return i
+		for n, s := range shards {
+			if _, ok := found[n]; ok || s.Slots.IsEmpty() {
+				continue
+			}
+			for i, k := range r.state.Shards {
+				if !used[i] && same(k, s) {
+					found[n], used[i] = i, true
+					break
+				}
 			}
 		}
 	}
-	return -1
+	return found
 }
 
 func intersect[T comparable](a, b []T) bool {
@@ -162,6 +217,7 @@ func intersect[T comparable](a, b []T) bool {
 
 // write commits the registry.
 func (r *registry) write(ctx context.Context, cl *kgo.Client) error {
+	r.state.Owner = rand.Text()
 	key, value, err := offsets.RegistryRecord(r.cfg.Connector, r.state)
 	if err != nil {
 		return err

@@ -21,16 +21,12 @@ import (
 // bytes are in the spool goes on behind its last committed entry.
 func (p *publisher) snapshot(ctx context.Context, sec spool.Section) error {
 	var skip uint64
-	if s := p.pos.Snapshot; s != nil && !p.broken && p.pos.Position == (event.Position{ReplID: sec.ReplID, Offset: sec.Offset}) {
+	if s := p.pos.Snapshot; s != nil && !p.broken && sec.Number == p.resumable {
 		skip = s.Entries
 		p.em.begin(p.shard, p.pos.Generation, sec.ReplID)
-		if len(s.Begin) == 0 {
-			s.Begin = p.beginnings()
-		}
 	} else if err := p.reserve(sec); err != nil {
 		return err
 	}
-	p.broken = false
 	p.log.Info("publishing snapshot", slog.Any("generation", uint32(p.pos.Generation)), slog.Int64("offset", int64(sec.Offset)), slog.Any("entries_committed", skip))
 	if err := p.entries(ctx, sec, skip); err != nil {
 		return err
@@ -60,17 +56,13 @@ func (p *publisher) reserve(sec spool.Section) error {
 	if err := p.commitAs(next, nil); err != nil {
 		return err
 	}
-	p.pos.Snapshot.Begin = p.beginnings()
-	return nil
-}
-
-// beginnings are where the last transaction, a reservation, put the snapshot's begin: one record in each partition.
-func (p *publisher) beginnings() map[int32]int64 {
-	begin := map[int32]int64{}
+	p.resumable, p.begins = sec.Number, map[int32]int64{}
 	for _, n := range p.pos.Wrote {
-		begin[n] = p.ends[n].Load() - 1
+		// The reservation is one record in each partition.
+		p.begins[n] = p.ends[n].Load() - 1
 	}
-	return begin
+	p.broken = false
+	return nil
 }
 
 // entries publishes the keys of the RDB behind the first skip ones, up to the end and its checksum.
@@ -163,7 +155,7 @@ func (p *publisher) progress(entries uint64) error {
 		return nil
 	}
 	next := p.pos
-	next.Snapshot = &offsets.Progress{Entries: entries, Begin: p.pos.Snapshot.Begin}
+	next.Snapshot = &offsets.Progress{Entries: entries}
 	if err := p.commitAs(next, nil); err != nil {
 		return err
 	}
@@ -193,7 +185,7 @@ func (p *publisher) complete(sec spool.Section) error {
 	next.Position, next.DB, next.Snapshot = p.cur, p.in.db, nil
 	b := offsets.Boundary{
 		Shard: p.shard, Generation: p.pos.Generation, Position: p.cur,
-		Begin: p.pos.Snapshot.Begin, Entries: entries, TimeMs: time.Now().UnixMilli(), TopicID: p.topic.ID,
+		Begin: p.begins, Entries: entries, TimeMs: time.Now().UnixMilli(), TopicID: p.topic.ID,
 	}
 	if err := p.commitAs(next, &b); err != nil {
 		return err
@@ -219,13 +211,26 @@ func (s *snapshotBytes) Read(b []byte) (int, error) {
 		if n > 0 || !errors.Is(err, spool.ErrEmpty) {
 			return n, err
 		}
-		if s.p.open && time.Since(s.p.since) >= s.p.cfg.MaxCommitInterval {
-			if err := s.p.progress(s.done()); err != nil {
-				return 0, err
-			}
-		}
-		if err := s.p.spool.Wait(s.ctx, s.r.Place()); err != nil {
+		if err := s.wait(); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// wait waits for more bytes. No transaction stays open meanwhile for longer than the interval.
+func (s *snapshotBytes) wait() error {
+	ctx := s.ctx
+	if s.p.open {
+		rest := s.p.cfg.MaxCommitInterval - time.Since(s.p.since)
+		if rest <= 0 {
+			return s.p.progress(s.done())
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(s.ctx, rest)
+		defer cancel()
+	}
+	if err := s.p.spool.Wait(ctx, s.r.Place()); err != nil && s.ctx.Err() != nil {
+		return err
+	}
+	return nil
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -67,6 +69,11 @@ func (s *Source) Status() []Snapshot {
 
 // Run replicates until ctx is done; then it commits what it has read and returns nil.
 func (s *Source) Run(ctx context.Context) error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	adm, err := s.cfg.Kafka.Admin()
 	if err != nil {
 		return err
@@ -94,12 +101,29 @@ func (s *Source) Run(ctx context.Context) error {
 	limit := newHostLimit(s.cfg.FullSyncsPerHost)
 	g, ctx := errgroup.WithContext(ctx)
 	for n, known := range numbered {
-		g.Go(func() error { return s.runShard(ctx, adm, topic, limit, n, known) })
+		g.Go(func() error { return s.runShard(ctx, reg, limit, n, known) })
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// lock keeps a second process off the spools. The lock ends with the process, however that ends.
+func (s *Source) lock() (unlock func(), err error) {
+	dir := filepath.Join(s.cfg.DataDir, s.cfg.Connector)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock data folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock data folder %s: another process uses it: %w", dir, err)
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // inspect looks at the cluster before anything is written anywhere.
@@ -164,7 +188,7 @@ func (s *Source) topics(ctx context.Context, adm *kadm.Client) (kafka.Topic, err
 	return t, err
 }
 
-func (s *Source) runShard(ctx context.Context, adm *kadm.Client, topic kafka.Topic, limit *hostLimit, n event.Shard, known topology.Shard) error {
+func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, n event.Shard, known topology.Shard) error {
 	log := s.log.With(slog.Any("shard", n))
 	sp, err := spool.Open(spool.Config{
 		Dir:         filepath.Join(s.cfg.DataDir, s.cfg.Connector, fmt.Sprintf("shard-%d", n)),
@@ -188,27 +212,34 @@ func (s *Source) runShard(ctx context.Context, adm *kadm.Client, topic kafka.Top
 	gate := newGate()
 	lk := &link{cfg: &s.cfg, limit: limit, spool: sp, gate: gate, status: sh.status, log: log, wake: make(chan struct{}, 1)}
 	lk.locate = func(ctx context.Context) (string, error) { return s.locate(ctx, sh) }
-	ln := &lane{cfg: &s.cfg, shard: n, topic: topic, adm: adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log, ready: make(chan struct{})}
+	ln := &lane{
+		cfg: &s.cfg, shard: n, topic: reg.topic, adm: reg.adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log,
+		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n],
+	}
 	ln.owned = sh.slots
 	ln.ask = func(ctx context.Context, args [][]byte) ([][]byte, error) { return s.askKeys(ctx, sh, args) }
 
 	// The link ends when the lane has ended, so that it acknowledges the last commit.
 	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLink()
+	laneCtx, stopLane := context.WithCancel(ctx)
+	defer stopLane()
 	var wg sync.WaitGroup
-	wg.Go(func() { // ends with linkCtx
+	var linkErr error
+	wg.Go(func() { // ends with linkCtx, or with an error that stops the lane
 		select {
 		case <-ln.ready:
 			if err := lk.run(linkCtx); err != nil && linkCtx.Err() == nil {
-				log.Error("link ended", slog.Any("error", err))
+				linkErr = err
+				stopLane()
 			}
 		case <-linkCtx.Done():
 		}
 	})
-	err = ln.run(ctx)
+	err = ln.run(laneCtx)
 	stopLink()
 	wg.Wait()
-	if err != nil {
+	if err = errors.Join(linkErr, err); err != nil {
 		return fmt.Errorf("shard %d: %w", n, err)
 	}
 	return nil
@@ -241,17 +272,23 @@ func (s *Source) locate(ctx context.Context, sh *shard) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the shard's master: %w", err)
 	}
-	ids := nodeIDs(known)
-	for _, c := range t.Shards {
-		if !c.Slots.IsEmpty() && (intersect(nodeIDs(c), ids) || c.ShardID != "" && c.ShardID == known.ShardID) {
-			sh.mu.Lock()
-			sh.known = c
-			sh.mu.Unlock()
-			sh.status.owns(&c.Slots)
-			return c.Master.Addr, nil
+	// Whoever serves the shard's slots now is its master: nodes move between shards, slots do so only in a resharding.
+	best, most := -1, 0
+	for i := range t.Shards {
+		common := t.Shards[i].Slots.Intersect(&known.Slots)
+		if n := common.Len(); n > most {
+			best, most = i, n
 		}
 	}
-	return "", errors.New("find the shard's master: none of its nodes serves slots now")
+	if best < 0 {
+		return "", errors.New("find the shard's master: no master serves its slots now")
+	}
+	c := t.Shards[best]
+	sh.mu.Lock()
+	sh.known = c
+	sh.mu.Unlock()
+	sh.status.owns(&c.Slots)
+	return c.Master.Addr, nil
 }
 
 const askTimeout = 5 * time.Second
@@ -271,7 +308,7 @@ func (s *Source) askKeys(ctx context.Context, sh *shard, args [][]byte) ([][]byt
 	}
 	keys, err := client.Do(ctx, question...).StringSlice()
 	var refused redis.Error
-	if errors.As(err, &refused) && !strings.HasPrefix(refused.Error(), "LOADING") {
+	if errors.As(err, &refused) && strings.HasPrefix(refused.Error(), "ERR ") {
 		return nil, stop(fmt.Errorf("%s answers COMMAND GETKEYS: %w", addr, err))
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/resp"
@@ -31,10 +32,36 @@ type streamUnit struct {
 
 func (u *streamUnit) argsOf(c streamCommand) [][]byte { return u.args[c.first : c.first+c.n] }
 
+// unitBytes is where a unitReader reads: a section of the spool, or several that join.
+type unitBytes interface {
+	Read(p []byte) (int, error)
+	Place() spool.Place
+}
+
+// joined reads the ends of sections and then the one that goes on from them.
+type joined struct {
+	heads []*spool.Reader
+	tail  *spool.Reader
+}
+
+func (j *joined) Read(p []byte) (int, error) {
+	for len(j.heads) > 0 {
+		n, err := j.heads[0].Read(p)
+		if !errors.Is(err, io.EOF) {
+			return n, err
+		}
+		j.heads = j.heads[1:]
+	}
+	return j.tail.Read(p)
+}
+
+// Place of the section that is still written to.
+func (j *joined) Place() spool.Place { return j.tail.Place() }
+
 // unitReader cuts the stream into units. It is a pure machine over its buffer: fill is the only way in, and nothing is
 // consumed until a unit is whole, so that every place between two units is a place to resume at.
 type unitReader struct {
-	src      *spool.Reader
+	src      unitBytes
 	maxBytes int
 	buf      []byte
 	pos      int          // of the next unit in buf
@@ -42,7 +69,7 @@ type unitReader struct {
 	unit     streamUnit
 }
 
-func newUnitReader(src *spool.Reader, at event.Offset, maxBytes int) *unitReader {
+func newUnitReader(src unitBytes, at event.Offset, maxBytes int) *unitReader {
 	return &unitReader{src: src, off: at, maxBytes: maxBytes, buf: make([]byte, 0, unitBufferBytes)}
 }
 

@@ -25,9 +25,6 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errDamaged: a block that was written does not read back.
-var errDamaged = errors.New("checksum does not match")
-
 // disk writes records to segments and removes segments of which no block is held. Guarded by the spool's mutex.
 type disk struct {
 	dir      string
@@ -147,7 +144,7 @@ func (g *segment) readBlock(at int64, dst []byte) ([]byte, error) {
 	}
 	size := int(binary.BigEndian.Uint32(head[21:]))
 	if size > blockBytes {
-		return nil, fmt.Errorf("read %s at %d: %w", g.file.Name(), at, errDamaged)
+		return nil, fmt.Errorf("read %s at %d: %w", g.file.Name(), at, ErrDamaged)
 	}
 	dst = slices.Grow(dst, blockBytes)[:size]
 	if _, err := g.file.ReadAt(dst, at+recordHeader); err != nil {
@@ -155,7 +152,7 @@ func (g *segment) readBlock(at int64, dst []byte) ([]byte, error) {
 	}
 	sum := crc32.Update(crc32.Checksum(head[4:], castagnoli), castagnoli, dst)
 	if sum != binary.BigEndian.Uint32(head[:]) {
-		return nil, fmt.Errorf("read %s at %d: %w", g.file.Name(), at, errDamaged)
+		return nil, fmt.Errorf("read %s at %d: %w", g.file.Name(), at, ErrDamaged)
 	}
 	return dst, nil
 }
@@ -230,7 +227,7 @@ func (r *recovery) record(g *segment, head [recordHeader]byte, data []byte) bool
 		}
 		sec := r.sections[len(r.sections)-1]
 		if len(sec.blocks) == 0 {
-			sec.Bytes, sec.trimmed = at, at
+			sec.Bytes, sec.Trimmed = at, at
 		}
 		if sec.Bytes != at {
 			return false

@@ -40,10 +40,15 @@ type Place struct {
 type Section struct {
 	Number uint64
 	Header
-	// Bytes is how much of it has arrived, Done whether no more will. Broken: it ended before it was whole.
+	// Bytes is how much of it has arrived, Done whether no more will. Broken: it ended before it was whole. What lies
+	// before Trimmed is let go of.
 	Bytes        int64
+	Trimmed      int64
 	Done, Broken bool
 }
+
+// First is the replication offset before the first byte of a stream section that is still held.
+func (s Section) First() event.Offset { return s.Offset + event.Offset(s.Trimmed) }
 
 // End is the replication offset behind the last byte of a stream section.
 func (s Section) End() event.Offset { return s.Offset + event.Offset(s.Bytes) }
@@ -56,6 +61,8 @@ var (
 	ErrBroken = errors.New("section of the spool is incomplete")
 	// ErrGone: the place was trimmed, cut off or never held.
 	ErrGone = errors.New("place is not in the spool")
+	// ErrDamaged: bytes that were written to disk do not read back.
+	ErrDamaged = errors.New("checksum does not match")
 	// ErrClosed: the spool is closed.
 	ErrClosed = errors.New("spool is closed")
 )
@@ -96,9 +103,7 @@ type Spool struct {
 
 type section struct {
 	Section
-	// trimmed: bytes below are let go.
-	trimmed int64
-	blocks  []*block // without holes; the last one may be open
+	blocks []*block // without holes; the last one may be open
 	// header is the segment that the section's header was last written to.
 	header *segment
 }
@@ -173,7 +178,7 @@ func (s *Spool) Bytes() int64 {
 	defer s.mu.Unlock()
 	var n int64
 	for _, sec := range s.sections {
-		n += sec.Bytes - sec.trimmed
+		n += sec.Bytes - sec.Trimmed
 	}
 	return n
 }
@@ -332,10 +337,10 @@ func (s *Spool) Trim(at Place) error {
 		s.drop(s.sections[0])
 		s.sections = s.sections[1:]
 	}
-	if sec := s.find(at.Section); sec != nil && at.Byte > sec.trimmed {
-		sec.trimmed = min(at.Byte, sec.Bytes)
+	if sec := s.find(at.Section); sec != nil && at.Byte > sec.Trimmed {
+		sec.Trimmed = min(at.Byte, sec.Bytes)
 		i := 0
-		for ; i < len(sec.blocks) && sec.blocks[i].start+sec.blocks[i].size <= sec.trimmed; i++ {
+		for ; i < len(sec.blocks) && sec.blocks[i].start+sec.blocks[i].size <= sec.Trimmed; i++ {
 			s.forget(sec.blocks[i])
 		}
 		sec.blocks = sec.blocks[i:]
@@ -380,18 +385,23 @@ func (s *Spool) Cut(offset event.Offset) error {
 	if sec == nil || sec.Kind != Stream || offset < sec.Offset || offset > sec.End() {
 		return fmt.Errorf("cut spool at offset %d: %w", offset, ErrGone)
 	}
-	sec.cut(int64(offset-sec.Offset), s.forget)
+	onDisk := sec.cut(int64(offset-sec.Offset), s.forget)
 	sec.Done = true
 	s.signal()
+	if !onDisk {
+		return nil
+	}
 	return s.disk.writeEnd(sec)
 }
 
-func (sec *section) cut(size int64, forget func(*block)) {
+// cut ends the section at size and tells whether any of what it dropped lies on disk, where it would be found again.
+func (sec *section) cut(size int64, forget func(*block)) (onDisk bool) {
 	for n := len(sec.blocks); n > 0; n-- {
 		b := sec.blocks[n-1]
 		if b.start+b.size <= size {
 			break
 		}
+		onDisk = onDisk || b.file != nil
 		if b.start >= size {
 			forget(b)
 			sec.blocks = sec.blocks[:n-1]
@@ -402,7 +412,8 @@ func (sec *section) cut(size int64, forget func(*block)) {
 			b.data = b.data[:b.size]
 		}
 	}
-	sec.Bytes = size
+	sec.Bytes = min(sec.Bytes, size)
+	return onDisk
 }
 
 // Close writes what lies in memory alone, as far as the disk has room, and gives up the files. What is held survives.
@@ -481,8 +492,9 @@ func (s *Spool) WaitSection(ctx context.Context, number uint64) (Section, error)
 		}
 		for _, sec := range s.sections {
 			if sec.Number > number {
+				found := sec.Section
 				s.mu.Unlock()
-				return sec.Section, nil
+				return found, nil
 			}
 		}
 		changed := s.wait()
@@ -527,7 +539,7 @@ func (r *Reader) readMemory(p []byte) (n int, load block, err error) {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	sec := r.s.find(r.at.Section)
-	if sec == nil || r.at.Byte < sec.trimmed || r.at.Byte > sec.Bytes {
+	if sec == nil || r.at.Byte < sec.Trimmed || r.at.Byte > sec.Bytes {
 		return 0, block{}, fmt.Errorf("read section %d at %d: %w", r.at.Section, r.at.Byte, ErrGone)
 	}
 	if r.at.Byte == sec.Bytes {
