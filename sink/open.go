@@ -23,6 +23,11 @@ func (w *worker) begin(ctx context.Context) error {
 	if err := w.checkExisting(); err != nil {
 		return err
 	}
+	// What cannot be started writes nothing, not even a fence. What the target says now may still change until the others
+	// are gone, so it is read again.
+	if _, _, err := w.plan(ctx); err != nil {
+		return err
+	}
 	if err := w.raiseFences(true); err != nil {
 		return err
 	}

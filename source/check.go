@@ -37,7 +37,7 @@ func (l *lane) checkLog(ctx context.Context, pos offsets.Position) (logState, er
 		found.ends[p] = s.End
 	}
 	if pos.Generation == 0 {
-		if !l.known {
+		if !l.known || l.untouched(spans) {
 			return found, nil
 		}
 		// Nothing tells how many generations the log has seen. The clock is above any count of them.
@@ -79,6 +79,17 @@ func (l *lane) checkLog(ctx context.Context, pos offsets.Position) (logState, er
 		}
 	}
 	return found, nil
+}
+
+// untouched tells whether nobody has ever written to the shard's partitions.
+func (l *lane) untouched(spans map[int32]kafka.Span) bool {
+	slots := l.owned()
+	for p, ranges := range byPartition(&slots, int(l.topic.Partitions)) {
+		if len(ranges) > 0 && spans[int32(p)].End > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // lastMarks reads the spans and returns where the lane's chain ends in each.
