@@ -109,15 +109,11 @@ func (r *spanReader) round(ctx context.Context, cl *kgo.Client) error {
 		if err != nil {
 			return fmt.Errorf("fetch: %w", err)
 		}
-		for _, topic := range resp.(*kmsg.FetchResponse).Topics {
-			for i := range topic.Partitions {
-				moved, err := r.take(&topic.Partitions[i])
-				if err != nil {
-					return err
-				}
-				progress = progress || moved
-			}
+		moved, err := r.takeAll(resp.(*kmsg.FetchResponse))
+		if err != nil {
+			return err
 		}
+		progress = progress || moved
 	}
 	if progress {
 		return nil
@@ -128,6 +124,25 @@ func (r *spanReader) round(ctx context.Context, cl *kgo.Client) error {
 	case <-time.After(readPause):
 		return nil
 	}
+}
+
+func (r *spanReader) takeAll(resp *kmsg.FetchResponse) (progress bool, err error) {
+	size := 0
+	for _, topic := range resp.Topics {
+		for i := range topic.Partitions {
+			size += len(topic.Partitions[i].RecordBatches)
+		}
+	}
+	for _, topic := range resp.Topics {
+		for i := range topic.Partitions {
+			moved, err := r.take(&topic.Partitions[i], size == 0)
+			if err != nil {
+				return false, err
+			}
+			progress = progress || moved
+		}
+	}
+	return progress, nil
 }
 
 func (r *spanReader) request(topic kmsg.FetchRequestTopic, partitions []int32) *kmsg.FetchRequest {
@@ -143,8 +158,9 @@ func (r *spanReader) request(topic kmsg.FetchRequestTopic, partitions []int32) *
 	return req
 }
 
-// take hands over what a leader sent of one partition, and tells whether there was anything.
-func (r *spanReader) take(rp *kmsg.FetchResponseTopicPartition) (progress bool, err error) {
+// take hands over what a leader sent of one partition, and tells whether there was anything. nothing: the leader sent
+// nothing of any partition; of one alone that says little, because the others may have filled the answer.
+func (r *spanReader) take(rp *kmsg.FetchResponseTopicPartition, nothing bool) (progress bool, err error) {
 	p, span := rp.Partition, r.spans[rp.Partition]
 	from, ok := r.next[p]
 	if !ok {
@@ -171,7 +187,7 @@ func (r *spanReader) take(rp *kmsg.FetchResponseTopicPartition) (progress bool, 
 		}
 	}
 	// Behind the last stable offset nothing is decided; before it, an empty answer says that compaction has emptied the rest.
-	drained := len(rp.RecordBatches) == 0 && fp.LastStableOffset >= span.End
+	drained := nothing && fp.Err == nil && fp.LastStableOffset >= span.End
 	if r.next[p] >= span.End || drained {
 		delete(r.next, p)
 	}
