@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -112,10 +113,10 @@ Idle                      peak MB  to replica  to franz-go, Kafka
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := report(reportInput{machine: machine{cores: 2, cpu: "Some CPU"}, config: cfg, args: []string{"-keys", "10"}, date: time.Unix(0, 0), rows: r.rows})
+	text := report(reportInput{machine: machine{cores: 2, cpu: "Some CPU"}, config: cfg, args: []string{"-keys", "10"}, date: time.Unix(0, 0), rows: r.rows, others: series{4.2}})
 	for _, want := range []string{
 		"Written by `go run ./e2e/bench -keys 10`, on 1970-01-01.", "2 cores, Some CPU", "over a topic of 32 partitions", "every 0.2 ms", "100 marks a second",
-		"## 1M `SET`\n", "| redriver source | 3.00 | s | 64.0 | x 1.50 |  |\n", "a single run",
+		"## 1M `SET`\n", "| redriver source | 3.00 | s | 64.0 | x 1.50 |  |\n", "a single run", "4.20 % of the machine",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -145,6 +146,18 @@ func TestFlags(t *testing.T) {
 		if (err != nil) != c.bad || err == nil && cfg.write != c.write {
 			t.Errorf("%q: write %v, %v", c.args, cfg.write, err)
 		}
+	}
+}
+
+func TestOthersAreWhatIsBusyWithoutUs(t *testing.T) {
+	var before cpuClock
+	after := cpuClock{at: before.at.Add(10 * time.Second), busy: time.Duration(runtime.NumCPU()) * 5 * time.Second, own: time.Duration(runtime.NumCPU()) * 4 * time.Second}
+	if got := after.othersSince(before); got < 9.99 || got > 10.01 {
+		t.Errorf("%.2f %%, want 10", got)
+	}
+	now, err := readCPUClock()
+	if err != nil || now.busy < now.own {
+		t.Errorf("%v busy, %v own, %v", now.busy, now.own, err)
 	}
 }
 

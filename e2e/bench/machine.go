@@ -17,12 +17,11 @@ import (
 type machine struct {
 	cores                          int
 	cpu, memory, kernel            string
-	load                           string // average of the minute before the first run: what else the machine does
 	redis, kafka, golang, redriver string
 }
 
 func describeMachine(ctx context.Context, root string) (m machine, err error) {
-	m = machine{cores: runtime.NumCPU(), golang: strings.TrimPrefix(runtime.Version(), "go"), cpu: "unknown", memory: "unknown", kernel: runtime.GOOS, load: "unknown"}
+	m = machine{cores: runtime.NumCPU(), golang: strings.TrimPrefix(runtime.Version(), "go"), cpu: "unknown", memory: "unknown", kernel: runtime.GOOS}
 	if v, ok := procField("/proc/cpuinfo", "model name"); ok {
 		m.cpu = v
 	}
@@ -35,9 +34,6 @@ func describeMachine(ctx context.Context, root string) (m machine, err error) {
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		release, _, _ := strings.Cut(strings.TrimSpace(string(text)), "-") // behind it is the distribution's own
 		m.kernel = "Linux " + release
-	}
-	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
-		m.load, _, _ = strings.Cut(string(text), " ")
 	}
 	if m.redis, err = redisVersion(ctx); err != nil {
 		return m, err

@@ -110,12 +110,22 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	var all results
+	var others series
 	for i := range cfg.runs {
 		fmt.Fprintf(os.Stderr, "run %d of %d\n", i+1, cfg.runs)
+		before, err := readCPUClock()
+		if err != nil {
+			return err
+		}
 		measures, err := measureOnce(ctx, cfg, os.Stderr)
 		if err != nil {
 			return fmt.Errorf("run %d: %w", i+1, err)
 		}
+		after, err := readCPUClock()
+		if err != nil {
+			return err
+		}
+		others = append(others, after.othersSince(before))
 		if err := all.add(measures); err != nil {
 			return err
 		}
@@ -123,10 +133,11 @@ func run(ctx context.Context, args []string) error {
 	if err := printTable(os.Stdout, all.rows); err != nil {
 		return err
 	}
+	fmt.Printf("\nOther programs took %s %% of the machine's CPU meanwhile.\n", others)
 	if !cfg.write {
 		return nil
 	}
-	text := report(reportInput{machine: where, config: cfg, args: args, date: time.Now(), rows: all.rows})
+	text := report(reportInput{machine: where, config: cfg, args: args, date: time.Now(), rows: all.rows, others: others})
 	if err := os.WriteFile(filepath.Join(root, "BENCHMARKS.md"), []byte(text), 0o644); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}

@@ -48,6 +48,7 @@ type reportInput struct {
 	args    []string
 	date    time.Time
 	rows    []*row
+	others  series // percent of the machine, of each run
 }
 
 // report is the text of BENCHMARKS.md.
@@ -58,12 +59,12 @@ func report(in reportInput) string {
 	b.WriteString("| | |\n|---|---|\n")
 	for _, line := range [][2]string{
 		{"machine", fmt.Sprintf("%d cores, %s, %s of memory, %s", m.cores, m.cpu, m.memory, m.kernel)},
-		{"load average before", m.load},
 		{"Redriver", m.redriver},
 		{"Redis", m.redis},
 		{"Kafka", m.kafka + ", one broker"},
 		{"Go", m.golang},
 		{"runs", runsText(in.config.runs)},
+		{"CPU taken by other programs meanwhile", in.others.String() + " % of the machine"},
 	} {
 		fmt.Fprintf(&b, "| %s | %s |\n", line[0], line[1])
 	}
