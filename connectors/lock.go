@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,23 @@ func (r *Runner) lock() (unlock func(), err error) {
 		return func() {}, nil
 	}
 	return LockDir(r.cfg.Worker.DataDir)
+}
+
+// instance is the name of this worker among those of a sink: random, and kept in the data folder. Where nothing can be
+// kept there is none.
+func instance(dir, sink string) string {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return ""
+	}
+	path := filepath.Join(dir, sink+".instance")
+	if name, err := os.ReadFile(path); err == nil && len(name) > 0 {
+		return string(name)
+	}
+	name := sink + "-" + rand.Text()
+	if err := os.WriteFile(path, []byte(name), 0o600); err != nil {
+		return ""
+	}
+	return name
 }
 
 // LockDir makes a folder ours for as long as the process lives, or until unlock.

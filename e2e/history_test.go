@@ -106,11 +106,15 @@ func history(t *testing.T, binary, broker string) []*load.Violation {
 	if err := <-wrote; err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
-	caughtUp, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	patience := 30 * time.Second
+	if binary != "" {
+		patience = 8 * time.Second // it may never come
+	}
+	caughtUp, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	behind := h.WaitCaughtUp(caughtUp, source.Client(), target.Client())
 	if behind != nil && binary == "" {
-		t.Fatal(behind)
+		t.Error(behind)
 	}
 	stopSampling()
 	if err := <-sampled; err != nil && !errors.Is(err, context.Canceled) {
@@ -146,7 +150,7 @@ func TestHistoryNamesThePromiseThatAMutantBreaks(t *testing.T) {
 		load.Once: {{
 			"sink/intake.go",
 			"offset <= in.plan.done[i] {",
-			"offset < 0 {",
+			"offset < 0 && i >= 0 {",
 		}},
 		load.AtomicUnit: {{
 			"source/unit.go",

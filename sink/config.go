@@ -69,6 +69,9 @@ type Config struct {
 	// Kafka batch per partition passes even when it is larger.
 	FetchBytes int
 
+	// Instance names this worker among those of the sink, and stays the same when it is started again: then it has its
+	// partitions back at once, also after a crash. Without one a worker that crashed is missed after SessionTimeout.
+	Instance string
 	// SessionTimeout is the group's: a worker that is not heard of for so long loses its partitions, and stops writing by
 	// itself after two thirds of it. Default 30 s.
 	SessionTimeout time.Duration

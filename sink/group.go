@@ -89,7 +89,11 @@ func groupName(sink string) string { return "redriver-" + sink }
 // join opens the client that is the member. workers run under ctx.
 func (g *group) join(ctx context.Context) error {
 	topic := g.s.topic.Name
-	cl, err := g.s.cfg.Kafka.Client(
+	var static []kgo.Opt
+	if g.s.cfg.Instance != "" {
+		static = append(static, kgo.InstanceID(g.s.cfg.Instance))
+	}
+	cl, err := g.s.cfg.Kafka.Client(append(static,
 		kgo.ConsumerGroup(g.name),
 		kgo.ConsumeTopics(topic),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
@@ -100,7 +104,7 @@ func (g *group) join(ctx context.Context) error {
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { g.assigned(ctx, m[topic]) }),
 		kgo.OnPartitionsRevoked(func(c context.Context, _ *kgo.Client, m map[string][]int32) { g.revoked(c, m[topic]) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, m map[string][]int32) { g.lost(m[topic]) }),
-	)
+	)...)
 	if err != nil {
 		return err
 	}
@@ -192,6 +196,10 @@ func (g *group) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, g.s.cfg.DrainTimeout)
 	defer cancel()
 	_ = g.cl.LeaveGroupContext(ctx) // else the session times out
+	if g.s.cfg.Instance != "" {
+		// The client leaves this to us: for a restart it would be better not to leave, for others waiting it would not.
+		_, _ = kadm.NewClient(g.cl).LeaveGroup(ctx, kadm.LeaveGroup(g.name).InstanceIDs(g.s.cfg.Instance))
+	}
 	g.cl.Close()
 }
 
@@ -222,7 +230,7 @@ func (g *group) prove(ctx context.Context) error {
 // fatal are errors of the group that no waiting heals.
 var fatal = []error{
 	kerr.InvalidSessionTimeout, kerr.GroupAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.InconsistentGroupProtocol,
-	kerr.InvalidGroupID, kerr.SaslAuthenticationFailed, kerr.GroupMaxSizeReached,
+	kerr.InvalidGroupID, kerr.FencedInstanceID, kerr.SaslAuthenticationFailed, kerr.GroupMaxSizeReached,
 }
 
 // watch polls for what the group's client has to say, there are no records, until ctx ends or it is fatal.

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -69,11 +67,6 @@ func (s *Source) Status() []Snapshot {
 
 // Run replicates until ctx is done; then it commits what it has read and returns nil.
 func (s *Source) Run(ctx context.Context) error {
-	unlock, err := s.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	adm, err := s.cfg.Kafka.Admin()
 	if err != nil {
 		return err
@@ -107,23 +100,6 @@ func (s *Source) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// lock keeps a second process off the spools. The lock ends with the process, however that ends.
-func (s *Source) lock() (unlock func(), err error) {
-	dir := filepath.Join(s.cfg.DataDir, s.cfg.Connector)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make data folder: %w", err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data folder: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("lock data folder %s: another process uses it: %w", dir, err)
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 // inspect looks at the cluster before anything is written anywhere.
