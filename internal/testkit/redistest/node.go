@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -94,18 +95,37 @@ func newNodes(ctx context.Context, version, dir string, count int, args []string
 	if err != nil {
 		return nil, err
 	}
+	binary := filepath.Join(bin, "redis-server")
+	major, err := majorOf(ctx, binary)
+	if err != nil {
+		return nil, err
+	}
 	base := []string{"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"}
-	switch version {
-	case "redis-5.0", "redis-6.0", "redis-6.2": // DEBUG is always there
-	default:
+	if major >= 7 { // before, DEBUG is always there
 		base = append(base, "--enable-debug-command", "yes")
 	}
 	nodes := make([]*Node, 0, count)
 	for _, port := range ports {
 		all := append([]string{"--port", strconv.Itoa(port)}, base...)
-		nodes = append(nodes, newNode(filepath.Join(bin, "redis-server"), dir, port, append(all, args...)))
+		nodes = append(nodes, newNode(binary, dir, port, append(all, args...)))
 	}
 	return nodes, nil
+}
+
+// majorOf asks a server of the Redis family for its version: "Redis server v=7.0.15 sha=..."; the number of a fork goes
+// on from that of Redis.
+func majorOf(ctx context.Context, binary string) (int, error) {
+	text, err := exec.CommandContext(ctx, binary, "--version").Output()
+	if err != nil {
+		return 0, fmt.Errorf("ask %s for its version: %w", binary, err)
+	}
+	_, rest, _ := strings.Cut(string(text), "v=")
+	number, _, _ := strings.Cut(rest, ".")
+	major, err := strconv.Atoi(number)
+	if err != nil {
+		return 0, fmt.Errorf("ask %s for its version: %.60q", binary, text)
+	}
+	return major, nil
 }
 
 // Addr returns host:port.
