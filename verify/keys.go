@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -87,9 +88,7 @@ func (c *comparison) compareKeys(ctx context.Context, keys []string, again bool)
 		return nil, 0, err
 	}
 	late, m, err := c.compareKeys(ctx, leaving, true)
-	for k, d := range late {
-		diffs[k] = d
-	}
+	maps.Copy(diffs, late)
 	return diffs, n + m, err
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/redriver/redriver/internal/load/redisproc"
+	"github.com/redriver/redriver/internal/testkit"
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/slot"
 	"github.com/redriver/redriver/verify"
@@ -20,13 +20,23 @@ import (
 
 type client = redis.UniversalClient
 
+func cluster(tb testing.TB, masters int) *redis.ClusterClient {
+	tb.Helper()
+	return testkit.New(tb).Cluster(masters, 0).Client()
+}
+
+func single(tb testing.TB) *redis.Client {
+	tb.Helper()
+	return testkit.New(tb).Server("").Client()
+}
+
 // do runs commands, each a line of words, at every client. $N stands for N thousand bytes, \x for bytes.
 func do(t *testing.T, cs []client, lines ...string) {
 	t.Helper()
 	for _, c := range cs {
 		for _, l := range lines {
 			var args []any
-			for _, w := range strings.Fields(l) {
+			for w := range strings.FieldsSeq(l) {
 				if n, err := strconv.Atoi(strings.TrimPrefix(w, "$")); err == nil && w[0] == '$' {
 					w = strings.Repeat("v", n*1000)
 				}
@@ -153,7 +163,7 @@ var differences = []struct {
 }
 
 func TestFindsExactlyWhatDiffers(t *testing.T) {
-	from, to := redisproc.Cluster(t, 1), redisproc.Cluster(t, 1)
+	from, to := cluster(t, 1), cluster(t, 1)
 	both := []client{from, to}
 	plant(t, both)
 
@@ -243,21 +253,21 @@ func check(t *testing.T, r verify.Result, want map[string][]verify.Kind) {
 }
 
 func TestShapesDoNotMatter(t *testing.T) {
-	three, single := redisproc.Cluster(t, 3), redisproc.Single(t)
-	plant(t, []client{three, single})
-	for _, p := range [][2]client{{three, single}, {single, three}} {
+	three, one := cluster(t, 3), single(t)
+	plant(t, []client{three, one})
+	for _, p := range [][2]client{{three, one}, {one, three}} {
 		if r := compare(t, p[0], p[1], verify.Options{}); !r.Identical() || r.Keys != 54 {
 			t.Errorf("%v", r)
 		}
 	}
-	do(t, []client{single}, "del same:str")
-	if r := compare(t, three, single, verify.Options{}); r.Counts[verify.Missing] != 1 || r.Total() != 1 {
+	do(t, []client{one}, "del same:str")
+	if r := compare(t, three, one, verify.Options{}); r.Counts[verify.Missing] != 1 || r.Total() != 1 {
 		t.Errorf("%v", r)
 	}
 }
 
 func TestRounds(t *testing.T) {
-	from, to := redisproc.Single(t), redisproc.Single(t)
+	from, to := single(t), single(t)
 	do(t, []client{from}, "set late v", "set never v")
 	rounds := 0
 	r := compare(t, from, to, verify.Options{Rounds: 3, Interval: 20 * time.Millisecond, Progress: func(p verify.Progress) {
@@ -274,7 +284,7 @@ func TestRounds(t *testing.T) {
 }
 
 func TestExpiryAroundNow(t *testing.T) {
-	from, to := redisproc.Single(t), redisproc.Single(t)
+	from, to := single(t), single(t)
 	do(t, []client{from}, "set soon v px 300", "set later v px 60000")
 	r := compare(t, from, to, verify.Options{})
 	ok := r.Total() == 1 && r.Differences[0].Key == "later"

@@ -85,13 +85,13 @@ func Fill(ctx context.Context, client redis.UniversalClient, cfg FillConfig) err
 		// Ends when all keys are taken, or with ctx.
 		g.Go(func() error {
 			f := newFiller(cfg)
+			f.ctx = ctx
 			for {
 				first := int(next.Add(int64(cfg.Pipeline))) - cfg.Pipeline
 				if first >= cfg.Keys {
 					return nil
 				}
 				f.p = client.Pipeline()
-				f.ctx = ctx
 				for i := first; i < min(first+cfg.Pipeline, cfg.Keys); i++ {
 					f.key(i)
 				}
@@ -111,7 +111,7 @@ type filler struct {
 	sum     int
 	pcg     *rand.PCG
 	r       *rand.Rand
-	ctx     context.Context //nolint:containedctx // of the one pipeline that is being filled
+	ctx     context.Context //nolint:containedctx // of the one Fill that it works for
 	p       redis.Pipeliner
 }
 

@@ -35,7 +35,7 @@ type Violation struct {
 	Want    string // what would have been right
 }
 
-func (v *Violation) Error() string {
+func (v *Violation) String() string {
 	return fmt.Sprintf("%s broken at %q: seen %s, want %s", v.Promise, v.Key, v.Seen, v.Want)
 }
 
@@ -135,12 +135,12 @@ func (h *History) work(ctx context.Context, worker int) {
 	for done := 0; ctx.Err() == nil; done++ {
 		if h.cfg.Rate > 0 {
 			due := start.Add(time.Duration(float64(done*workers) / float64(h.cfg.Rate) * float64(time.Second)))
-			if pause(ctx, time.Until(due)) != nil {
+			if !pause(ctx, time.Until(due)) {
 				return
 			}
 		}
 		if !h.write(writing, mine[done%len(mine)]) {
-			_ = pause(ctx, failPause) // the loop looks at ctx
+			pause(ctx, failPause) // the loop looks at ctx
 		}
 	}
 }
@@ -183,7 +183,7 @@ func (h *History) Sample(ctx context.Context, target redis.UniversalClient) erro
 			}
 			h.samplePage(reading, target, page)
 		}
-		_ = pause(ctx, time.Millisecond) // the loop looks at ctx
+		pause(ctx, time.Millisecond) // the loop looks at ctx
 	}
 	return nil
 }
@@ -230,7 +230,7 @@ func (h *History) WaitCaughtUp(ctx context.Context, source, target redis.Univers
 		if err == nil && behind == "" {
 			return nil
 		}
-		if pause(ctx, 50*time.Millisecond) != nil {
+		if !pause(ctx, 50*time.Millisecond) {
 			return fmt.Errorf("wait for the target: %q is behind: %w", behind, errors.Join(context.Cause(ctx), err))
 		}
 	}

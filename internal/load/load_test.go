@@ -12,12 +12,22 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redriver/redriver/internal/load"
-	"github.com/redriver/redriver/internal/load/redisproc"
+	"github.com/redriver/redriver/internal/testkit"
 	"github.com/redriver/redriver/verify"
 )
 
+func cluster(tb testing.TB, masters int) *redis.ClusterClient {
+	tb.Helper()
+	return testkit.New(tb).Cluster(masters, 0).Client()
+}
+
+func single(tb testing.TB) *redis.Client {
+	tb.Helper()
+	return testkit.New(tb).Server("").Client()
+}
+
 func TestFillIsTheSameForTheSameSeed(t *testing.T) {
-	a, b := redisproc.Cluster(t, 3), redisproc.Cluster(t, 1)
+	a, b := cluster(t, 3), cluster(t, 1)
 	cfg := load.FillConfig{Keys: 5000, Seed: 7, TTLShare: 0.2, Prefix: "p:"}
 	for _, c := range []redis.UniversalClient{a, b, b} { // b twice: a second Fill changes nothing
 		if err := load.Fill(t.Context(), c, cfg); err != nil {
@@ -74,7 +84,7 @@ func TestFillRefuses(t *testing.T) {
 }
 
 func TestWriterWritesEverything(t *testing.T) {
-	for name, c := range map[string]redis.UniversalClient{"cluster": redisproc.Cluster(t, 3), "single": redisproc.Single(t)} {
+	for name, c := range map[string]redis.UniversalClient{"cluster": cluster(t, 3), "single": single(t)} {
 		t.Run(name, func(t *testing.T) { writeEverything(t, c) })
 	}
 }
@@ -99,7 +109,7 @@ func writeEverything(t *testing.T, c redis.UniversalClient) {
 			t.Errorf("errors %v", n.Errors)
 		}
 	}
-	for _, name := range strings.Fields(`incr incrby decr append set setrange setnx getdel getex incrbyfloat mset setbit bitop
+	for name := range strings.FieldsSeq(`incr incrby decr append set setrange setnx getdel getex incrbyfloat mset setbit bitop
 		bitfield rpush lpush lpop ltrim lset lrem lmove rpop hset hincrby hdel hsetnx hincrbyfloat sadd srem spop smove
 		zadd zincrby zrem zpopmin zremrangebyrank xadd xtrim xgroup xreadgroup xdel xack xclaim expire pexpire pexpireat
 		persist unlink del copy renamenx rename sinterstore sdiffstore sort zunionstore zinterstore zrangestore pfadd
@@ -138,7 +148,7 @@ func countKeys(t *testing.T, c redis.UniversalClient, pattern string) (int, erro
 }
 
 func TestWriterKeepsItsRate(t *testing.T) {
-	c := redisproc.Single(t)
+	c := single(t)
 	w, err := load.NewWriter(c, load.WriterConfig{Prefix: "p:", Rate: 500, Without: []string{"multi", "list", "set", "store"}})
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +179,7 @@ func TestWriterSurvivesItsServer(t *testing.T) {
 }
 
 func TestHistory(t *testing.T) {
-	source, target := redisproc.Cluster(t, 1), redisproc.Cluster(t, 1)
+	source, target := cluster(t, 1), cluster(t, 1)
 	h, err := load.NewHistory(source, load.HistoryConfig{Prefix: "h:", Keys: 8, Workers: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +272,7 @@ func tornIsSeen(t *testing.T, h *load.History, source, target redis.UniversalCli
 }
 
 func BenchmarkFill(b *testing.B) {
-	c := redisproc.Cluster(b, 3)
+	c := cluster(b, 3)
 	for n := 0; b.Loop(); n++ {
 		const keys = 100_000
 		start := time.Now()
@@ -274,7 +284,7 @@ func BenchmarkFill(b *testing.B) {
 }
 
 func BenchmarkCompare(b *testing.B) {
-	from, to := redisproc.Cluster(b, 3), redisproc.Cluster(b, 3)
+	from, to := cluster(b, 3), cluster(b, 3)
 	for _, c := range []redis.UniversalClient{from, to} {
 		if err := load.Fill(b.Context(), c, load.FillConfig{Keys: 100_000, Mix: load.Mix{String: 10, Hash: 5, LargeHash: 1, List: 4}}); err != nil {
 			b.Fatal(err)
@@ -291,7 +301,7 @@ func BenchmarkCompare(b *testing.B) {
 
 // A replica of Redis's own is the copy we measure ourselves by: after the whole mix it must compare identical.
 func TestReplicaIsIdentical(t *testing.T) {
-	master, replica := redisproc.Single(t), redisproc.Single(t)
+	master, replica := single(t), single(t)
 	host, port, _ := strings.Cut(master.Options().Addr, ":")
 	if err := load.Fill(t.Context(), master, load.FillConfig{Keys: 3000, TTLShare: 0.1, ShortTTLShare: 0.1}); err != nil {
 		t.Fatal(err)

@@ -128,28 +128,29 @@ func (w *Writer) Run(ctx context.Context) error {
 	for done := 0; ctx.Err() == nil; done += batch {
 		if w.cfg.Rate > 0 {
 			due := start.Add(time.Duration(float64(done) / float64(w.cfg.Rate) * float64(time.Second)))
-			if pause(ctx, time.Until(due)) != nil {
+			if !pause(ctx, time.Until(due)) {
 				break
 			}
 		}
 		if !w.batch(batch) {
-			_ = pause(ctx, failPause) // the loop looks at ctx
+			pause(ctx, failPause) // the loop looks at ctx
 		}
 	}
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// pause waits for d. It returns false when ctx was done before.
+func pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
-		return ctx.Err()
+		return ctx.Err() == nil
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	case <-t.C:
-		return nil
+		return true
 	}
 }
 
@@ -249,7 +250,7 @@ func (w *Writer) readOwners() {
 		return
 	}
 	w.asked = time.Now()
-	slots, err := cc.ClusterSlots(w.ctx).Result()
+	slots, err := cc.ClusterSlots(w.ctx).Result() //nolint:staticcheck // CLUSTER SHARDS is not there before Redis 7.0
 	if err != nil {
 		return
 	}
