@@ -12,8 +12,10 @@ import (
 func split(line string) [][]byte { return bytes.Split([]byte(line), []byte(" ")) }
 
 func TestLookup(t *testing.T) {
-	for _, name := range []string{"get", "GET", "gEt", "XGROUP CREATE", "xgroup create", "function load", "Script Load",
-		"restore-asking", "HPEXPIREAT", "DELIFEQ", "MSETEX", "VADD"} {
+	for _, name := range []string{
+		"get", "GET", "gEt", "XGROUP CREATE", "xgroup create", "function load", "Script Load",
+		"restore-asking", "HPEXPIREAT", "DELIFEQ", "MSETEX", "VADD",
+	} {
 		info, ok := Lookup([]byte(name))
 		if !ok || info.Name != strings.ToUpper(name) {
 			t.Errorf("Lookup(%q) = %v, %v", name, info, ok)
@@ -131,8 +133,10 @@ func TestKeyless(t *testing.T) {
 
 func TestNoAllocations(t *testing.T) {
 	dst := make([]int, 0, 8)
-	for _, line := range []string{"set k v", "xgroup create k g 0", "zunionstore d 2 a b", "sort k store d", "xread streams a 0",
-		"georadius k 1 2 3 m", "migrate h 1 k 0 9", "eval s 0"} {
+	for _, line := range []string{
+		"set k v", "xgroup create k g 0", "zunionstore d 2 a b", "sort k store d", "xread streams a 0",
+		"georadius k 1 2 3 m", "migrate h 1 k 0 9", "eval s 0",
+	} {
 		args := split(line)
 		if n := testing.AllocsPerRun(100, func() {
 			info, _ := Resolve(args)

@@ -137,7 +137,8 @@ func (s *KeySpec) keys(args [][]byte, dst []int) ([]int, error) {
 			return dst, nil
 		}
 	}
-	first, last, ok := begin, 0, true
+	first, ok := begin, true
+	var last int
 	switch {
 	case s.Find == FindKeyNum:
 		first, last, ok = s.counted(args, begin)

@@ -8,16 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redriver/redriver/internal/testkit"
 	"github.com/redriver/redriver/redis/command/internal/live"
 )
 
 func startServer(t *testing.T) *live.Server {
 	t.Helper()
-	bin, err := live.Find()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := live.Start(bin)
+	s, err := live.Dial(t.Context(), "tcp", testkit.New(t).Server("").Addr())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,72 +2,28 @@ package rdb
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redriver/redriver/internal/testkit"
 )
 
-// redisBinary finds a program of the Redis under test: in the folder REDRIVER_REDIS_BIN names, else in PATH.
-func redisBinary(t *testing.T, name string) string {
-	t.Helper()
-	if dir := os.Getenv("REDRIVER_REDIS_BIN"); dir != "" {
-		name = filepath.Join(dir, name)
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatalf("this test needs %s: set REDRIVER_REDIS_BIN to its folder, or put it into PATH: %v", name, err)
-	}
-	return path
-}
-
-// startServer runs a server of the test's own on a unix socket and returns a client and the server's folder.
+// startServer runs a server of the test's own and returns a client and the server's folder.
 func startServer(t *testing.T, args ...string) (*redis.Client, string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "rdb") // t.TempDir can be too long for a socket's name
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
-	var log bytes.Buffer
-	cmd := exec.Command(redisBinary(t, "redis-server"), append([]string{
-		"--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "", "--activerehashing", "no",
-	}, args...)...)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(&redis.Options{
-		Protocol: 2, DisableIdentity: true,
-		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	})
-	t.Cleanup(func() {
-		c.Close()
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("server log:\n%s", log.String())
-		}
-	})
-	for deadline := time.Now().Add(10 * time.Second); c.Ping(t.Context()).Err() != nil; {
-		if time.Now().After(deadline) {
-			t.Fatalf("server does not answer:\n%s", log.String())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return c, dir
+	server := testkit.New(t).Server("", append([]string{"--activerehashing", "no"}, args...)...)
+	c := server.NewClient(func(o *redis.Options) { o.Protocol = 2 })
+	t.Cleanup(func() { c.Close() })
+	return c, filepath.Dir(server.LogPath())
 }
 
 // populate writes every type in every encoding the server has. What an older server lacks is left out.
@@ -94,9 +50,11 @@ func populate(t *testing.T, c *redis.Client) {
 		}
 		return string(b)
 	}
-	for i, v := range []string{"", "x", "0", "-1", "127", "-128", "32767", "-32768", "65536", "2147483647", "-2147483648",
+	for i, v := range []string{
+		"", "x", "0", "-1", "127", "-128", "32767", "-32768", "65536", "2147483647", "-2147483648",
 		"2147483648", "9223372036854775807", "3.25", random(20), random(63), random(64), random(16383), random(16384),
-		random(300 << 10), strings.Repeat("a", 10000), strings.Repeat("abcdefgh", 200), random(3 << 20)} {
+		random(300 << 10), strings.Repeat("a", 10000), strings.Repeat("abcdefgh", 200), random(3 << 20),
+	} {
 		do("SET", fmt.Sprintf("string:%d", i), v)
 	}
 	for _, k := range []string{"", "7", "-300", "70000", strings.Repeat("key", 50), random(100), random(70 << 10), "new\r\nline"} {
@@ -112,13 +70,13 @@ func populate(t *testing.T, c *redis.Client) {
 		case 1:
 			return fmt.Sprintf("m%d", i)
 		case 2:
-			return strings.Repeat(fmt.Sprint(i), 40)
+			return strings.Repeat(strconv.Itoa(i), 40)
 		}
 		return random(70)
 	}
 	for _, n := range []int{1, 5, 200, 3000} {
 		for i := range n {
-			id := fmt.Sprint(n)
+			id := strconv.Itoa(n)
 			do("RPUSH", "list:"+id, member(i))
 			do("SADD", "set:"+id, member(i))
 			do("SADD", "intset:"+id, i*i*i*i-5)
@@ -292,7 +250,7 @@ func checkItems(t *testing.T, conn *redis.Conn, r *Reader, items []Item) {
 // TestLiveCluster reads the RDB of a server in cluster mode, which since Redis 7.4 announces slots, and without a
 // checksum. It needs Redis 7.0.
 func TestLiveCluster(t *testing.T) {
-	c, dir := startServer(t, "--rdbchecksum", "no", "--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(freePort(t)))
+	c, dir := startServer(t, "--rdbchecksum", "no", "--cluster-enabled", "yes")
 	ctx := t.Context()
 	if err := c.Do(ctx, "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(); err != nil {
 		t.Fatal(err)
@@ -328,20 +286,11 @@ func TestLiveCluster(t *testing.T) {
 		case KindSlotInfo:
 			slots++
 			announced += it.SlotInfo.KeyCount
+		default: // not counted
 		}
 	}
 	if entries != 501 || slots > 0 && announced != 501 {
 		t.Errorf("%d entries, %d keys announced in %d slots", entries, announced, slots)
 	}
 	t.Logf("version %d, %d entries, %d slots announced", r.Version(), entries, slots)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -83,7 +84,7 @@ func readAll(r *Reader) ([]Item, error) {
 	last := int64(9)
 	for {
 		it, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return items, nil
 		}
 		if err != nil {
@@ -251,7 +252,7 @@ func TestOpcodes(t *testing.T) {
 			if r.Version() != 11 || r.Valkey() || r.Consumed() != int64(len(b)) {
 				t.Errorf("version %d, valkey %v, consumed %d of %d", r.Version(), r.Valkey(), r.Consumed(), len(b))
 			}
-			if _, err := r.Next(); err != io.EOF {
+			if _, err := r.Next(); !errors.Is(err, io.EOF) {
 				t.Errorf("after the end: %v", err)
 			}
 		})
@@ -351,7 +352,7 @@ func TestAbsurdLengths(t *testing.T) {
 			r := NewReader(bytes.NewReader(b), Config{})
 			for {
 				// A value with an absurd uncompressed size is well framed: only whoever decodes it can tell.
-				if _, err := r.Next(); err == io.EOF {
+				if _, err := r.Next(); errors.Is(err, io.EOF) {
 					if part[0] != 0xc3 {
 						t.Errorf("%q: no error", b)
 					}
@@ -408,7 +409,7 @@ func TestLargeValues(t *testing.T) {
 	for i, size := range []int{100, 9 << 20, 10, 300 << 10, 20 << 20, 5, 256 << 10, 256<<10 - 20, 1} {
 		v := append([]byte{0x80}, binary.BigEndian.AppendUint32(nil, uint32(size))...)
 		v = append(v, bytes.Repeat([]byte{byte('a' + i)}, size)...)
-		parts = append(parts, 0, str(fmt.Sprint(i)), v)
+		parts = append(parts, 0, str(strconv.Itoa(i)), v)
 		want = append(want, v)
 	}
 	b := stream("REDIS0011", parts...)
@@ -418,11 +419,11 @@ func TestLargeValues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(it.Entry.Key) != fmt.Sprint(i) || !bytes.Equal(it.Entry.Value, w) {
+		if string(it.Entry.Key) != strconv.Itoa(i) || !bytes.Equal(it.Entry.Value, w) {
 			t.Fatalf("value %d differs", i)
 		}
 	}
-	if _, err := r.Next(); err != io.EOF {
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	if len(r.buf) > keepBufferBytes {
@@ -438,7 +439,7 @@ func TestSourceErrors(t *testing.T) {
 	if !errors.Is(err, boom) {
 		t.Error(err)
 	}
-	if _, again := r.Next(); again != err {
+	if _, again := r.Next(); !errors.Is(again, err) {
 		t.Errorf("second error %v", again)
 	}
 	if _, err := readAll(NewReader(emptyReader{}, Config{})); !errors.Is(err, io.ErrNoProgress) {
@@ -563,7 +564,7 @@ func BenchmarkReader(b *testing.B) {
 			for b.Loop() {
 				r := NewReader(bytes.NewReader(data), Config{})
 				for {
-					if _, err := r.Next(); err == io.EOF {
+					if _, err := r.Next(); errors.Is(err, io.EOF) {
 						break
 					} else if err != nil {
 						b.Fatal(err)

@@ -70,7 +70,7 @@ func readAll(t *testing.T, r *Reader) (got []string) {
 		if errors.Is(err, errPause) {
 			continue
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return got
 		}
 		if err != nil {
@@ -115,7 +115,7 @@ func TestReaderEnds(t *testing.T) {
 		for ; err == nil; n++ {
 			_, err = r.ReadCommand()
 		}
-		if r.Buffered() == 0 != (err == io.EOF) || r.Buffered() > 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if r.Buffered() == 0 != errors.Is(err, io.EOF) || r.Buffered() > 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatalf("cut at %d: %d bytes left, %v", cut, r.Buffered(), err)
 		}
 		if r.Offset()+int64(r.Buffered()) != int64(cut) || !bytes.Equal(r.Rest(), stream[r.Offset():cut]) {
@@ -142,7 +142,7 @@ func TestReaderFaults(t *testing.T) {
 		if !ok || !strings.Contains(err.Error(), reason) || p.Offset < int64(len(head)) {
 			t.Errorf("%q: %v, want %q", in, err, reason)
 		}
-		if _, again := r.ReadCommand(); again != err {
+		if _, again := r.ReadCommand(); !errors.Is(again, err) {
 			t.Errorf("%q: the error does not last: %v", in, again)
 		}
 	}

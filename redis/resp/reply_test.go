@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -16,7 +17,7 @@ const replies = "+OK\r\n-MOVED 5 10.0.0.1:6379\r\n:-9223372036854775808\r\n$3\r\
 func render(r Reply) string {
 	switch r.Kind {
 	case KindInt:
-		return fmt.Sprint(r.Int)
+		return strconv.FormatInt(r.Int, 10)
 	case KindArray:
 		if r.IsNull() {
 			return "nil*"
@@ -45,7 +46,7 @@ func TestReplySplitAnywhere(t *testing.T) {
 			if errors.Is(err, errPause) {
 				continue
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -90,7 +91,7 @@ func TestReplyFaults(t *testing.T) {
 		if !ok || !strings.Contains(err.Error(), reason) || p.Offset < 5 {
 			t.Errorf("%.20q: %v, want %q", in, err, reason)
 		}
-		if _, again := r.Read(); again != err {
+		if _, again := r.Read(); !errors.Is(again, err) {
 			t.Errorf("%.20q: the error does not last: %v", in, again)
 		}
 	}

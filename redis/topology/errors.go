@@ -47,46 +47,47 @@ func newError(addr, op string, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e // a dial within a command
 	}
-	cause, hint := classify(err)
+	hint, cause := classify(err)
 	if cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return &Error{Addr: addr, Op: op, Hint: hint, Err: err}
 }
 
-func classify(err error) (cause error, hint string) {
+// classify returns the next step and the cause, each only if there is one to name.
+func classify(err error) (hint string, cause error) {
 	msg := err.Error()
 	word, _, _ := strings.Cut(msg, " ")
 	switch word {
 	case "NOAUTH":
-		return ErrAuth, "set user name and password of this deployment"
+		return "set user name and password of this deployment", ErrAuth
 	case "WRONGPASS":
-		return ErrAuth, "check user name and password, and with ACL LIST that the user is on"
+		return "check user name and password, and with ACL LIST that the user is on", ErrAuth
 	case "NOPERM":
-		return ErrPermission, "grant the user +cluster|nodes +cluster|shards +cluster|slots +cluster|myshardid with ACL SETUSER"
+		return "grant the user +cluster|nodes +cluster|shards +cluster|slots +cluster|myshardid with ACL SETUSER", ErrPermission
 	case "LOADING":
-		return nil, "the server is reading its data set: try again when it is done"
+		return "the server is reading its data set: try again when it is done", nil
 	case "ERR":
 		switch {
 		case strings.Contains(msg, "cluster support disabled"):
-			return ErrNotCluster, "this server is not part of a cluster: configure it as a pair or a single node"
+			return "this server is not part of a cluster: configure it as a pair or a single node", ErrNotCluster
 		case strings.Contains(msg, "without any password configured"), strings.Contains(msg, "no password is set"):
-			return ErrAuth, "the server has no password: leave it out, or set one there"
+			return "the server has no password: leave it out, or set one there", ErrAuth
 		case strings.Contains(msg, "invalid password"):
-			return ErrAuth, "check the password"
+			return "check the password", ErrAuth
 		}
-		return nil, ""
+		return "", nil
 	}
 	if errors.Is(err, ErrUnusable) {
-		return nil, "is this a Redis cluster node, and no proxy before one?"
+		return "is this a Redis cluster node, and no proxy before one?", nil
 	}
 	if errors.Is(err, context.Canceled) {
-		return nil, ""
+		return "", nil
 	}
 	if isNetwork(err) {
-		return ErrUnreachable, "check that host and port are right, the server is up, and no firewall is between"
+		return "check that host and port are right, the server is up, and no firewall is between", ErrUnreachable
 	}
-	return nil, ""
+	return "", nil
 }
 
 func isNetwork(err error) bool {

@@ -1,90 +1,26 @@
 package topology
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redriver/redriver/internal/testkit"
+	"github.com/redriver/redriver/internal/testkit/redistest"
 	"github.com/redriver/redriver/redis/slot"
 )
 
-// redisBinary finds a program of the Redis under test: in the folder REDRIVER_REDIS_BIN names, else in PATH.
-func redisBinary(t *testing.T, name string) string {
-	t.Helper()
-	if dir := os.Getenv("REDRIVER_REDIS_BIN"); dir != "" {
-		name = filepath.Join(dir, name)
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatalf("this test needs %s: set REDRIVER_REDIS_BIN to its folder, or put it into PATH: %v", name, err)
-	}
-	return path
-}
+// server is one of the kit's, with our own client.
+type server struct{ *redistest.Node }
 
-// freePort finds a port that is free together with the bus port 10000 above it.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 200 {
-		port := 20000 + rand.IntN(12000) // below the ports systems hand out by themselves
-		if isFree(port) && isFree(port+10000) {
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
-func isFree(port int) bool {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return false
-	}
-	l.Close()
-	return true
-}
-
-type server struct {
-	addr string
-	cmd  *exec.Cmd
-}
-
-func startServer(t *testing.T, args ...string) *server {
-	t.Helper()
-	port := freePort(t)
-	var log bytes.Buffer
-	s := &server{addr: fmt.Sprintf("127.0.0.1:%d", port)}
-	s.cmd = exec.Command(redisBinary(t, "redis-server"), append([]string{
-		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "",
-	}, args...)...)
-	s.cmd.Stdout, s.cmd.Stderr = &log, &log
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.cmd.Process.Kill()
-		s.cmd.Wait()
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", s.addr, log.String())
-		}
-	})
-	until(t, s.addr+" listens", func() error {
-		c, err := net.Dial("tcp", s.addr)
-		if err == nil {
-			c.Close()
-		}
-		return err
-	})
-	return s
+func startServer(w *testkit.World, args ...string) server {
+	return server{w.Server("", args...)}
 }
 
 func until(t *testing.T, what string, ok func() error) {
@@ -98,9 +34,9 @@ func until(t *testing.T, what string, ok func() error) {
 	t.Fatalf("still not so: %s: %v", what, err)
 }
 
-func (s *server) do(t *testing.T, args ...any) any {
+func (s server) do(t *testing.T, args ...any) any {
 	t.Helper()
-	c := new(Dialer).Client(s.addr)
+	c := new(Dialer).Client(s.Addr())
 	defer c.Close()
 	v, err := c.Do(t.Context(), args...).Result()
 	if err != nil {
@@ -110,12 +46,13 @@ func (s *server) do(t *testing.T, args ...any) any {
 }
 
 func TestLiveCluster(t *testing.T) {
-	var servers []*server
+	w := testkit.New(t)
+	var servers []server
 	var addrs []string
 	for range 6 {
-		s := startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
+		s := startServer(w, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 		servers = append(servers, s)
-		addrs = append(addrs, s.addr)
+		addrs = append(addrs, s.Addr())
 	}
 	d := &Dialer{Timeout: 2 * time.Second}
 	ctx := t.Context()
@@ -129,7 +66,11 @@ func TestLiveCluster(t *testing.T) {
 		t.Errorf("node on its own: %s", describe(top))
 	}
 
-	create := exec.Command(redisBinary(t, "redis-cli"), append(append([]string{"--cluster", "create"}, addrs...),
+	bin, err := redistest.BinDir(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := exec.Command(filepath.Join(bin, "redis-cli"), append(append([]string{"--cluster", "create"}, addrs...),
 		"--cluster-replicas", "1", "--cluster-yes")...)
 	if out, err := create.CombinedOutput(); err != nil {
 		t.Fatalf("create cluster: %v\n%s", err, out)
@@ -153,7 +94,7 @@ func TestLiveCluster(t *testing.T) {
 	}
 	until(t, "three shards of two", settled)
 	for _, srv := range servers { // a replica that was never in step takes over from nobody
-		until(t, srv.addr+" is in step", func() error {
+		until(t, srv.Addr()+" is in step", func() error {
 			info := fmt.Sprint(srv.do(t, "INFO", "replication"))
 			if !strings.Contains(info, "role:master") && !strings.Contains(info, "master_link_status:up") {
 				return errors.New("link is down")
@@ -164,7 +105,7 @@ func TestLiveCluster(t *testing.T) {
 
 	t.Run("whole", func(t *testing.T) {
 		// A dead seed and one that is no address are passed over.
-		top, err := Discover(ctx, d, []string{"nonsense", fmt.Sprintf("127.0.0.1:%d", freePort(t)), addrs[4]})
+		top, err := Discover(ctx, d, []string{"nonsense", fmt.Sprintf("127.0.0.1:%d", w.Port()), addrs[4]})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,8 +188,9 @@ func TestLiveCluster(t *testing.T) {
 	})
 
 	t.Run("failover", func(t *testing.T) {
-		servers[0].cmd.Process.Kill()
-		servers[0].cmd.Wait()
+		if err := servers[0].Kill(); err != nil {
+			t.Fatal(err)
+		}
 		until(t, "a replica has taken over", func() error {
 			top, err := Discover(ctx, d, addrs)
 			if err != nil {
@@ -264,9 +206,10 @@ func TestLiveCluster(t *testing.T) {
 
 func TestLiveErrors(t *testing.T) {
 	ctx := t.Context()
-	single := startServer(t)
-	locked := startServer(t, "--requirepass", "secret", "--cluster-enabled", "yes")
-	c := (&Dialer{Password: "secret"}).Client(locked.addr)
+	w := testkit.New(t)
+	single := startServer(w)
+	locked := startServer(w, "--requirepass", "secret", "--cluster-enabled", "yes")
+	c := (&Dialer{Password: "secret"}).Client(locked.Addr())
 	defer c.Close()
 	if err := c.Do(ctx, "ACL", "SETUSER", "weak", "on", ">pw", "~*", "+ping").Err(); err != nil {
 		t.Fatal(err)
@@ -290,7 +233,7 @@ func TestLiveErrors(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	closed := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	closed := fmt.Sprintf("127.0.0.1:%d", w.Port())
 
 	tests := []struct {
 		name string
@@ -298,14 +241,14 @@ func TestLiveErrors(t *testing.T) {
 		addr string
 		want error
 	}{
-		{"not a cluster", Dialer{}, single.addr, ErrNotCluster},
-		{"password needed", Dialer{}, locked.addr, ErrAuth},
-		{"wrong password", Dialer{Password: "wrong"}, locked.addr, ErrAuth},
-		{"wrong password of a user", Dialer{Username: "weak", Password: "wrong"}, locked.addr, ErrAuth},
-		{"no such user", Dialer{Username: "nobody", Password: "x"}, locked.addr, ErrAuth},
-		{"not allowed", Dialer{Username: "weak", Password: "pw"}, locked.addr, ErrPermission},
+		{"not a cluster", Dialer{}, single.Addr(), ErrNotCluster},
+		{"password needed", Dialer{}, locked.Addr(), ErrAuth},
+		{"wrong password", Dialer{Password: "wrong"}, locked.Addr(), ErrAuth},
+		{"wrong password of a user", Dialer{Username: "weak", Password: "wrong"}, locked.Addr(), ErrAuth},
+		{"no such user", Dialer{Username: "nobody", Password: "x"}, locked.Addr(), ErrAuth},
+		{"not allowed", Dialer{Username: "weak", Password: "pw"}, locked.Addr(), ErrPermission},
 		// Since Redis 6 a password too many is accepted.
-		{"password not wanted", Dialer{Password: "x"}, single.addr, ErrNotCluster},
+		{"password not wanted", Dialer{Password: "x"}, single.Addr(), ErrNotCluster},
 		{"closed port", Dialer{}, closed, ErrUnreachable},
 		{"silence", Dialer{Timeout: 200 * time.Millisecond}, silent.Addr().String(), ErrUnreachable},
 		{"hangs up", Dialer{}, hangup.Addr().String(), ErrUnreachable},
@@ -332,11 +275,11 @@ func TestLiveErrors(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := Discover(cancelled, &Dialer{}, []string{closed, single.addr}); !errors.Is(err, context.Canceled) {
+	if _, err := Discover(cancelled, &Dialer{}, []string{closed, single.Addr()}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	// The right password finds the node, which has no slots.
-	top, err := Discover(ctx, &Dialer{Password: "secret"}, []string{locked.addr})
+	top, err := Discover(ctx, &Dialer{Password: "secret"}, []string{locked.Addr()})
 	if err != nil || top.Uncovered.Len() != slot.Count || len(top.Unasked) != 0 {
 		t.Errorf("right password: %+v, %v", top, err)
 	}

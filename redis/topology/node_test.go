@@ -150,8 +150,10 @@ func TestParseShards(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	for _, bad := range []any{nil, "OK", int64(5), list("x"), list(list("nodes")), list(list("nodes", "x")),
-		list(list("nodes", list("x"))), list(list("nodes", list(list("id", int64(5)))))} {
+	for _, bad := range []any{
+		nil, "OK", int64(5), list("x"), list(list("nodes")), list(list("nodes", "x")),
+		list(list("nodes", list("x"))), list(list("nodes", list(list("id", int64(5))))),
+	} {
 		if _, err := ParseShards(bad); !errors.Is(err, ErrUnusable) {
 			t.Errorf("%v: %v", bad, err)
 		}

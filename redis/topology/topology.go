@@ -122,7 +122,7 @@ func discoverAt(ctx context.Context, d *Dialer, seed string) (*Topology, error) 
 func askView(ctx context.Context, d *Dialer, addr string) ([]Node, []Endpoint, error) {
 	const op = "ask for the cluster's nodes"
 	c := d.Client(addr)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	pipe := c.Pipeline()
 	text := pipe.ClusterNodes(ctx)
 	shards := pipe.Do(ctx, "CLUSTER", "SHARDS")
@@ -334,7 +334,7 @@ type ownPart struct {
 func askOwnPart(ctx context.Context, d *Dialer, addr, id string) ownPart {
 	const op = "ask a master for its moves"
 	c := d.Client(addr)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	pipe := c.Pipeline()
 	text := pipe.ClusterNodes(ctx)
 	shardID := pipe.ClusterMyShardID(ctx) // from 7.2 on

@@ -10,6 +10,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"go/format"
@@ -28,16 +29,16 @@ func main() {
 	servers := flag.String("servers", "", "folders of servers, separated by commas")
 	flag.Parse()
 	log.SetFlags(0)
-	if err := run(*out, *servers); err != nil {
+	if err := run(context.Background(), *out, *servers); err != nil { //nolint:forbidigo // a command has no caller
 		log.Fatal(err)
 	}
 }
 
-func run(out, servers string) error {
+func run(ctx context.Context, out, servers string) error {
 	var all []live.Command
 	var versions []string
 	for server := range strings.SplitSeq(servers, ",") {
-		version, commands, err := ask(server)
+		version, commands, err := ask(ctx, server)
 		if err != nil {
 			return err
 		}
@@ -51,9 +52,9 @@ func run(out, servers string) error {
 	return os.WriteFile(out, text, 0o644)
 }
 
-func ask(server string) (version string, commands []live.Command, err error) {
+func ask(ctx context.Context, server string) (version string, commands []live.Command, err error) {
 	parts := strings.Split(server, "+")
-	s, err := live.Start(filepath.Join(parts[0], "redis-server"), parts[1:]...)
+	s, err := live.Start(ctx, filepath.Join(parts[0], "redis-server"), parts[1:]...)
 	if err != nil {
 		return "", nil, err
 	}
@@ -62,12 +63,12 @@ func ask(server string) (version string, commands []live.Command, err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("ask for version: %w", err)
 	}
-	version = name(info.(string))
+	names := []string{name(info.(string))}
 	for _, module := range parts[1:] {
-		version += " + " + filepath.Base(module)
+		names = append(names, filepath.Base(module))
 	}
 	commands, err = s.Commands()
-	return version, commands, err
+	return strings.Join(names, " + "), commands, err
 }
 
 func name(info string) string {
@@ -205,11 +206,12 @@ func field(b *bytes.Buffer, name, value string) {
 func constants(prefix string, flags []string) string {
 	var names []string
 	for _, flag := range flags {
-		name := prefix
+		var name strings.Builder
+		name.WriteString(prefix)
 		for word := range strings.FieldsFuncSeq(flag, func(r rune) bool { return r == '_' || r == '-' }) {
-			name += strings.ToUpper(word[:1]) + word[1:]
+			name.WriteString(strings.ToUpper(word[:1]) + word[1:])
 		}
-		names = append(names, name)
+		names = append(names, name.String())
 	}
 	return strings.Join(names, " | ")
 }

@@ -1,103 +1,95 @@
-// Package live runs a server and asks it, for the generator of the command table
-// and for the tests that hold the table against real servers. One goroutine uses a
-// Server at a time.
+// Package live asks a server, for the generator of the command table and for the tests
+// that hold the table against real servers. One goroutine uses a Server at a time.
 package live
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/redriver/redriver/redis/resp"
 )
 
-// startDeadline bounds how long a server may take to answer.
-const startDeadline = 10 * time.Second
+const (
+	// startDeadline bounds how long a server may take to answer.
+	startDeadline = 10 * time.Second
+	// dialInterval is the pause between attempts to reach a server that starts.
+	dialInterval = 20 * time.Millisecond
+)
 
-// Server is a running server and a connection to it.
+// Server is a connection to a running server, and the server itself if Start started it.
 type Server struct {
-	process *exec.Cmd
 	conn    net.Conn
 	replies *resp.ReplyReader
-	dir     string
+	process *exec.Cmd // nil: not ours
+	dir     string    // of process
 }
 
-// Find returns redis-server from the folder, or the file, that $REDRIVER_REDIS_BIN
-// names, otherwise from PATH.
-func Find() (string, error) {
-	bin := os.Getenv("REDRIVER_REDIS_BIN")
-	if bin == "" {
-		path, err := exec.LookPath("redis-server")
-		if err != nil {
-			return "", fmt.Errorf("find redis-server (set REDRIVER_REDIS_BIN to its folder): %w", err)
-		}
-		return path, nil
-	}
-	if st, err := os.Stat(bin); err == nil && st.IsDir() {
-		bin = filepath.Join(bin, "redis-server")
-	}
-	if _, err := os.Stat(bin); err != nil {
-		return "", fmt.Errorf("find redis-server by REDRIVER_REDIS_BIN: %w", err)
-	}
-	return bin, nil
-}
-
-// Start runs a server on a free port of the loopback interface, without
-// persistence, and waits until it answers.
-func Start(bin string, modules ...string) (*Server, error) {
-	port, err := freePort()
+// Dial connects to a server that runs: ("tcp", "host:port") or ("unix", path).
+func Dial(ctx context.Context, network, addr string) (*Server, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
+	return &Server{conn: conn, replies: resp.NewReplyReader(conn, resp.Config{})}, nil
+}
+
+// Start runs a server without persistence and without a port, which ends with Close or
+// with ctx, and waits until it answers.
+func Start(ctx context.Context, bin string, modules ...string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "redriver-command-")
 	if err != nil {
 		return nil, fmt.Errorf("make server folder: %w", err)
 	}
-	args := []string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", dir}
+	socket := filepath.Join(dir, "socket")
+	args := []string{"--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir}
 	for _, module := range modules {
 		args = append(args, "--loadmodule", module)
 	}
-	s := &Server{process: exec.Command(bin, args...), dir: dir}
-	if err := s.process.Start(); err != nil {
-		os.RemoveAll(dir)
-		return nil, fmt.Errorf("start %s: %w", bin, err)
+	process := exec.CommandContext(ctx, bin, args...)
+	if err := process.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", bin, err), os.RemoveAll(dir))
 	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	for end := time.Now().Add(startDeadline); ; time.Sleep(20 * time.Millisecond) {
-		if s.conn, err = net.Dial("tcp", addr); err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			s.Close()
-			return nil, fmt.Errorf("wait for %s: %w", bin, err)
-		}
+	dialing, cancel := context.WithTimeout(ctx, startDeadline)
+	defer cancel()
+	s, err := dialStarting(dialing, socket)
+	if err != nil {
+		(&Server{process: process, dir: dir}).Close()
+		return nil, fmt.Errorf("wait for %s: %w", bin, err)
 	}
-	s.replies = resp.NewReplyReader(s.conn, resp.Config{})
+	s.process, s.dir = process, dir
 	return s, nil
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find free port: %w", err)
+func dialStarting(ctx context.Context, socket string) (*Server, error) {
+	for {
+		s, err := Dial(ctx, "unix", socket)
+		if err == nil {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(dialInterval):
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// Close ends the server and removes its folder.
+// Close ends the connection. A server of Start it ends too, and removes its folder.
 func (s *Server) Close() {
 	if s.conn != nil {
 		s.conn.Close()
 	}
-	_ = s.process.Process.Kill()
-	_ = s.process.Wait() // says that it was killed
-	os.RemoveAll(s.dir)
+	if s.process != nil {
+		_ = s.process.Process.Kill()
+		_ = s.process.Wait() // says that it was killed
+		_ = os.RemoveAll(s.dir)
+	}
 }
 
 // Do sends a command and returns its answer: string, int64, []any or nil. An error
