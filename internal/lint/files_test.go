@@ -28,6 +28,9 @@ func TestFiles(t *testing.T) {
 		if at := bytes.IndexFunc(text, func(r rune) bool { return r > 127 }); at >= 0 && !strings.HasSuffix(file, "_test.go") {
 			t.Errorf("%s:%d: not ASCII: write it as an escape", file, 1+bytes.Count(text[:at], []byte("\n")))
 		}
+		if strings.HasSuffix(file, "_test.go") && ownServer.Match(text) {
+			t.Errorf("%s: start servers through internal/testkit: testall runs its users one after the other", file)
+		}
 		if !strings.HasSuffix(file, "_test.go") {
 			folder := path.Dir(file)
 			hasDoc[folder] = hasDoc[folder] || packageDoc.Match(text)
@@ -41,3 +44,6 @@ func TestFiles(t *testing.T) {
 }
 
 var packageDoc = regexp.MustCompile(`(?m)^(?:// .*|\*/)\npackage \w+$`)
+
+// ownServer is a server's binary by its name; the brackets keep this file from matching.
+var ownServer = regexp.MustCompile(`["/](?:redis|valkey)[-]server"`)

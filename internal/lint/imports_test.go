@@ -35,8 +35,12 @@ var rooms = map[string][]string{
 // formats are the rooms that say what lies in a server or in the log.
 var formats = []string{"codec", "offsets", "event", "verify", "redis", "kafka"}
 
-// loads are internal packages that write to servers what tests check; they may know the formats.
-var loads = []string{"internal/load", "internal/testkit"}
+// probes are internal packages that write to servers what tests check, or check what lies in the log; they may know the
+// formats.
+var probes = []string{chain, "internal/load", "internal/testkit"}
+
+// chain checks the log as tests read it. Only tests and e2e may import it.
+const chain = "internal/chain"
 
 // kit is what starts real servers. Only tests, e2e and the demo may.
 var kit = []string{"internal/testkit", "internal/tools"}
@@ -56,11 +60,14 @@ func violation(file, to string) string {
 		}
 		return "the kit that starts servers is for tests, e2e and the demo"
 	}
+	if below(to, chain) && !test && !below(from, "e2e") {
+		return "the check of the log's chain is for tests and e2e"
+	}
 	fromRoom, toRoom := room(from), room(to)
 	if fromRoom == toRoom {
 		return ""
 	}
-	if below(from, loads...) && slices.Contains(formats, toRoom) {
+	if below(from, probes...) && slices.Contains(formats, toRoom) {
 		return ""
 	}
 	if fromRoom == "internal" && !test {
@@ -178,6 +185,13 @@ func TestViolation(t *testing.T) {
 		{file: "internal/invariant/invariant.go", to: "event", bad: true},
 		{file: "internal/load/writer.go", to: "redis/slot"},
 		{file: "internal/load/writer.go", to: "sink", bad: true},
+		{file: "internal/chain/chain.go", to: "codec"},
+		{file: "internal/chain/chain.go", to: "source", bad: true},
+		{file: "source/link_test.go", to: "internal/chain"},
+		{file: "e2e/bench/main.go", to: "internal/chain"},
+		{file: "source/link.go", to: "internal/chain", bad: true},
+		{file: "internal/load/writer.go", to: "internal/chain", bad: true},
+		{file: "cmd/redriver/demo.go", to: "internal/chain", bad: true},
 		{file: "stray/stray.go", to: "event", bad: true},
 	} {
 		if why := violation(c.file, c.to); (why != "") != c.bad {

@@ -87,7 +87,8 @@ func (r *run) all(ctx context.Context, flags, patterns []string) error {
 	return err
 }
 
-// split tells packages whose tests use the kit from those whose tests do not.
+// split tells packages whose tests use the kit from those whose tests do not. No test starts servers without it: see
+// internal/lint.
 func split(ctx context.Context, patterns []string) (plain, servers []string, err error) {
 	var out strings.Builder
 	const format = `{{.ImportPath}}: {{join .TestImports " "}} {{join .XTestImports " "}}`
