@@ -39,7 +39,7 @@ func TestExpiryTimesAreHeldAndConditionsLeftOut(t *testing.T) {
 		"HPEXPIREAT h 500 GT":                  "",
 	} {
 		var args [][]byte
-		for _, w := range strings.Fields(from) {
+		for w := range strings.FieldsSeq(from) {
 			args = append(args, []byte(w))
 		}
 		got, changed := holdExpiry(nil, args, hold)
