@@ -82,13 +82,14 @@ func TestJudge(t *testing.T) {
 		"EXECABORT Transaction discarded because of: MOVED 1 127.0.0.1:7000":  moved,
 		"EXECABORT Transaction discarded because of previous errors.":         refused,
 		"WRONGTYPE Operation against a key holding the wrong kind of value":   passable,
-		"ERR no such key":                                                     passable,
-		"ERR index out of range":                                              passable,
-		"BUSYGROUP Consumer Group name already exists":                        passable,
-		"ERR value is not an integer or out of range":                         refused,
-		"NOPERM this user has no permissions":                                 refused,
-		"ERR DUMP payload version or checksum are wrong":                      refused,
-		"EXECABORT Transaction discarded because of: WRONGTYPE Operation":     refused,
+
+		"ERR no such key":                                                 passable,
+		"ERR index out of range":                                          passable,
+		"BUSYGROUP Consumer Group name already exists":                    passable,
+		"ERR value is not an integer or out of range":                     refused,
+		"NOPERM this user has no permissions":                             refused,
+		"ERR DUMP payload version or checksum are wrong":                  refused,
+		"EXECABORT Transaction discarded because of: WRONGTYPE Operation": refused,
 	} {
 		if got := judge(line); got != want {
 			t.Errorf("%s: %d, want %d", line, got, want)
