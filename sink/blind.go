@@ -13,6 +13,8 @@ import (
 //   - PEXPIREAT, PERSIST, SET KEEPTTL and whatever else touches only a key's expiry: a key vanishes, expiry and all, when
 //     it loses its last element, and no command tells. HSET k f; PEXPIREAT k T; HDEL k f; HSET k g replayed on its own
 //     result ends with T.
+//   - HDEL, SREM, ZREM: the same vanishing takes along an expiry that was set before the run. k has fields f and g and
+//     expires at T; HDEL k f; HSET k f; HDEL k g replayed on its own result loses T.
 //   - relative expiry times, which count from when they are replayed.
 //   - conditions (NX XX GT LT), increments, and all that reads before it writes.
 func isBlind(args [][]byte) bool {
@@ -30,7 +32,7 @@ func isBlind(args [][]byte) bool {
 		}
 	}
 	switch string(name) {
-	case "DEL", "UNLINK", "HSET", "HMSET", "HDEL", "SADD", "SREM", "ZREM", "MSET", "SETRANGE", "SETBIT", "LSET":
+	case "DEL", "UNLINK", "HSET", "HMSET", "SADD", "MSET", "SETRANGE", "SETBIT", "LSET":
 		return true
 	case "SET":
 		return isBlindSet(args)

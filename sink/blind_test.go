@@ -26,7 +26,7 @@ func words(line string) [][]byte {
 func TestBlindList(t *testing.T) {
 	blind := []string{
 		"SET k v", "set k v", "SET k v PXAT 99", "SET k v exat 99", "DEL k", "UNLINK k j", "HSET k f v", "HMSET k f v",
-		"HDEL k f", "SADD k m", "SREM k m", "ZADD k 1 m", "ZADD k -inf m 2.5 n", "ZREM k m", "MSET k v",
+		"SADD k m", "ZADD k 1 m", "ZADD k -inf m 2.5 n", "MSET k v",
 		"SETRANGE k 1 v", "SETBIT k 1 1", "LSET k 0 v",
 		"RESTORE k 0 payload REPLACE", "RESTORE k 99 payload REPLACE ABSTTL", "RESTORE k 99 payload absttl replace FREQ 4",
 	}
@@ -35,7 +35,7 @@ func TestBlindList(t *testing.T) {
 		"SETEX k 9 v", "PSETEX k 99 v", "SETNX k v", "GETSET k v", "PEXPIREAT k 99", "EXPIRE k 9", "PERSIST k", "HPEXPIREAT k 99 FIELDS 1 f",
 		"ZADD k GT 1 m", "ZADD k NX 1 m", "ZADD k CH 1 m", "ZADD k INCR 1 m", "ZADD k 1", "INCR k", "APPEND k v", "HINCRBY k f 1",
 		"HSETNX k f v", "LPUSH k v", "RPUSH k v", "LPOP k", "LTRIM k 0 1", "LREM k 0 v", "XADD k 5-0 f v", "SUNIONSTORE k j", "COPY k j",
-		"RENAME k j", "PFADD k v", "BITOP AND k j", "SPOP k", "SMOVE k j m", "EVAL script 1 k", "MSETNX k v",
+		"HDEL k f", "SREM k m", "ZREM k m", "RENAME k j", "PFADD k v", "BITOP AND k j", "SPOP k", "SMOVE k j m", "EVAL script 1 k", "MSETNX k v",
 		"RESTORE k 0 payload", "RESTORE k 99 payload REPLACE", "FLUSHALL", "", "PING",
 		"A-COMMAND-WITH-A-NAME-LONGER-THAN-ANY k",
 	}
@@ -87,6 +87,7 @@ func TestBlindTest(t *testing.T) {
 		"PEXPIREAT": func(_ *rand.Rand, key string) string { return "PEXPIREAT " + key + " " + later },
 		"INCR":      func(_ *rand.Rand, key string) string { return "INCR " + key },
 		"RPUSH":     func(rng *rand.Rand, key string) string { return "RPUSH " + key + " " + val(rng) },
+		"HDEL":      func(rng *rand.Rand, key string) string { return "HDEL " + key + " " + member(rng) },
 		"SMOVE":     func(_ *rand.Rand, key string) string { return "SMOVE " + key + " " + key + "x a" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,7 +150,7 @@ func (b *blindRun) command() []string {
 	if b.mutant != nil && rng.IntN(4) == 0 {
 		return strings.Fields(b.mutant(rng, key))
 	}
-	switch rng.IntN(18) {
+	switch rng.IntN(15) {
 	case 0:
 		return []string{"SET", key, val(rng)}
 	case 1:
@@ -163,22 +164,16 @@ func (b *blindRun) command() []string {
 	case 5, 6:
 		return []string{pick(rng, []string{"HSET", "HMSET"}), key, member(rng), val(rng)}
 	case 7, 8:
-		return []string{"HDEL", key, member(rng)}
-	case 9:
 		return []string{"SADD", key, member(rng)}
-	case 10:
-		return []string{"SREM", key, member(rng)}
-	case 11:
+	case 9, 10:
 		return []string{"ZADD", key, val(rng), member(rng)}
-	case 12:
-		return []string{"ZREM", key, member(rng)}
-	case 13:
+	case 11:
 		return []string{"SETRANGE", key, val(rng), val(rng)}
-	case 14:
+	case 12:
 		return []string{"SETBIT", key, val(rng), strconv.Itoa(rng.IntN(2))}
-	case 15:
+	case 13:
 		return []string{"LSET", key, strconv.Itoa(rng.IntN(3)), val(rng)}
-	case 16:
+	case 14:
 		return []string{"RESTORE", key, "0", pick(rng, b.payloads), "REPLACE"}
 	}
 	return []string{"RESTORE", key, pick(rng, b.later), pick(rng, b.payloads), "REPLACE", "ABSTTL"}
