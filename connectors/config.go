@@ -159,7 +159,6 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		BatchUnits:     int(v.integer("batch.units")),
 		MaxEventBytes:  int(v.integer("event.max.bytes")),
 		FetchBytes:     int(v.integer("fetch.bytes")),
-		Instance:       instance(cfg.Worker.DataDir, c.Name),
 		SessionTimeout: v.duration("session.timeout"),
 		DrainTimeout:   v.duration("drain.timeout"),
 		ReplyTimeout:   v.duration("reply.timeout"),

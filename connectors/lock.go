@@ -3,9 +3,11 @@ package connectors
 import (
 	"crypto/rand"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 )
 
@@ -17,21 +19,51 @@ func (r *Runner) lock() (unlock func(), err error) {
 	return LockDir(r.cfg.Worker.DataDir)
 }
 
-// instance is the name of this worker among those of a sink: random, and kept in the data folder. Where nothing can be
-// kept there is none.
-func instance(dir, sink string) string {
+// instances are the names of this worker among those of its sinks.
+type instances struct {
+	mu   sync.Mutex
+	kept map[string]instance
+}
+
+// instance is a name and the file that holds it, open and locked as long as the process lives.
+type instance struct {
+	name string
+	file *os.File
+}
+
+// of a sink: random, and kept in the data folder, so that it is the same after a restart. There is none where nothing can
+// be kept, or where another process has it.
+func (n *instances) of(dir, sink string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if i, ok := n.kept[sink]; ok {
+		return i.name
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return ""
 	}
-	path := filepath.Join(dir, sink+".instance")
-	if name, err := os.ReadFile(path); err == nil && len(name) > 0 {
-		return string(name)
-	}
-	name := sink + "-" + rand.Text()
-	if err := os.WriteFile(path, []byte(name), 0o600); err != nil {
+	file, err := os.OpenFile(filepath.Join(dir, sink+".instance"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
 		return ""
 	}
-	return name
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	var name []byte
+	if err == nil {
+		name, err = io.ReadAll(file)
+	}
+	if err == nil && len(name) == 0 {
+		name = []byte(sink + "-" + rand.Text())
+		_, err = file.Write(name)
+	}
+	if err != nil {
+		_ = file.Close()
+		return ""
+	}
+	if n.kept == nil {
+		n.kept = map[string]instance{}
+	}
+	n.kept[sink] = instance{string(name), file}
+	return string(name)
 }
 
 // LockDir makes a folder ours for as long as the process lives, or until unlock.

@@ -21,6 +21,8 @@ type Runner struct {
 	cfg   *Config
 	log   *slog.Logger
 	tasks []*task
+
+	instances instances
 }
 
 // task is one connector. Its supervisor alone starts and ends what it runs.
@@ -100,7 +102,9 @@ func (r *Runner) assemble(c *Connector) (running, error) {
 		s, err := source.New(r.cfg.sourceConfig(c), r.log.With(slog.String("connector", c.Name)))
 		return runningSource{s}, err
 	case KindSink:
-		s, err := sink.New(r.cfg.sinkConfig(c), r.log.With(slog.String("connector", c.Name)))
+		cfg := r.cfg.sinkConfig(c)
+		cfg.Instance = r.instances.of(r.cfg.Worker.DataDir, c.Name)
+		s, err := sink.New(cfg, r.log.With(slog.String("connector", c.Name)))
 		return runningSink{s}, err
 	}
 	return nil, fmt.Errorf("no connectors of type %q", c.Kind)

@@ -10,6 +10,7 @@ import (
 	"github.com/redriver/redriver/internal/testkit/kafkatest"
 	"github.com/redriver/redriver/internal/testkit/redistest"
 	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/verify"
 )
 
 // Three masters with replicas into four masters, a million keys of all types, eight writers before, during and after the
@@ -61,8 +62,15 @@ func TestSinksStartAtTheSnapshotBoundaryOrAreRefused(t *testing.T) {
 	p.mark(late.Client(), time.Minute)
 	identical(t, source, first)
 	identical(t, source, late)
+	wantExit(t, w.Redriver("finish", "--to", "redis://"+first.Addrs()[0]), 1, "still writing")
 	one.Stop()
 	two.Stop()
+	finish := w.Redriver("finish", "--to", "redis://"+first.Addrs()[0])
+	wantExit(t, finish, 0, "exact expiry time")
+	finished, err := verify.Compare(t.Context(), source.Client(), first.Client(), verify.Options{Rounds: 3})
+	if err != nil || !finished.Identical() || finished.Own != 0 {
+		t.Errorf("after finish: %v, %d keys of ours left\n%s", err, finished.Own, finished.String())
+	}
 
 	p.deleteLog()
 	refused := p.run(p.sinkConfig("three", third))

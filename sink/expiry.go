@@ -48,8 +48,14 @@ func holdExpiry(dst []byte, args [][]byte, holdMs int64) ([]byte, bool) {
 		return resp.AppendBulk(dst, args[3]), true
 	case isWord(name, "SET"):
 		return holdOption(dst, args, 3, holdMs)
-	case isWord(name, "GETEX"), isWord(name, "HSETEX"), isWord(name, "HGETEX"), isWord(name, "MSETEX"):
+	case isWord(name, "GETEX"), isWord(name, "HSETEX"), isWord(name, "HGETEX"):
 		return holdOption(dst, args, 2, holdMs)
+	case isWord(name, "MSETEX"):
+		n, err := strconv.ParseUint(string(args[1]), 10, 31)
+		if err != nil {
+			return dst, false
+		}
+		return holdOption(dst, args, 2+2*int(n), holdMs)
 	case isWord(name, "RESTORE"):
 		ms, ok := later(args[2], 1, holdMs)
 		if !ok || string(args[2]) == "0" {

@@ -33,6 +33,7 @@ func TestExpiryTimesAreHeldAndConditionsLeftOut(t *testing.T) {
 		"PEXPIREAT k 9223372036854775807":      "",
 		"PEXPIREAT k soon":                     "",
 		"PERSIST k":                            "",
+		"MSETEX 2 a EX 123 x PXAT 7":           "MSETEX 2 a EX 123 x PXAT 1000007",
 		"HSET k EX 5":                          "",
 		"APPEND k PX":                          "",
 		"GETEX k":                              "",

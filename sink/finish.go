@@ -27,28 +27,40 @@ const (
 // Finished tells what Finish did.
 type Finished struct{ Keys, Exact int64 }
 
-// ErrSinkRuns tells that a sink is still connected to a target that is to be finished.
-var ErrSinkRuns = errors.New("a sink is still writing to the target")
+// Errors of Finish.
+var (
+	// ErrSinkRuns tells that a sink is still connected to a target that is to be finished.
+	ErrSinkRuns = errors.New("a sink is still writing to the target")
+	// ErrNothingToFinish tells that no sink has left its records at the target.
+	ErrNothingToFinish = errors.New("no sink has written to this target, or it is finished already")
+)
 
-// Finish ends a copy: it sets exact expiry times at a target that was written with a hold. Held times are those from hold
-// less half of MinExpiryHold on, counted from now: no exact one is so far away unless its user asked for years, and a
-// second run finds none. It needs Redis 7.0.
-func Finish(ctx context.Context, d *topology.Dialer, seeds []string, hold time.Duration) (Finished, error) {
-	if hold < MinExpiryHold {
-		return Finished{}, fmt.Errorf("finish: a hold of %s, want at least %s", hold, MinExpiryHold)
-	}
+// Finish ends a copy: node by node it sets exact expiry times where they were written with a hold, and then removes what
+// the sinks keep at that node, so that a node is never done twice. It needs Redis 7.0.
+//
+// Held times are those from hold less half of MinExpiryHold on, counted from now. A user's own expiry may be as far away:
+// it is changed by mistake only if Finish was interrupted within that node, or the scan shows the key twice.
+func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, error) {
 	top, err := topology.Discover(ctx, d, seeds)
 	if err != nil {
 		return Finished{}, fmt.Errorf("finish: look at the target: %w", err)
 	}
-	for i := range top.Shards {
-		if err := noSinkAt(ctx, d, top.Shards[i].Master.Addr); err != nil {
-			return Finished{}, err
-		}
-	}
-	var all Finished
+	holds := map[string]time.Duration{}
 	for i := range top.Shards {
 		addr := top.Shards[i].Master.Addr
+		hold, err := finishCheck(ctx, d, addr)
+		if err != nil {
+			return Finished{}, fmt.Errorf("finish %s: %w", addr, err)
+		}
+		if hold >= 0 {
+			holds[addr] = hold
+		}
+	}
+	if len(holds) == 0 {
+		return Finished{}, fmt.Errorf("finish: %w", ErrNothingToFinish)
+	}
+	var all Finished
+	for addr, hold := range holds {
 		client := d.Client(addr)
 		n, err := finishNode(ctx, client, hold)
 		_ = client.Close()
@@ -61,54 +73,103 @@ func Finish(ctx context.Context, d *topology.Dialer, seeds []string, hold time.D
 	return all, nil
 }
 
-func noSinkAt(ctx context.Context, d *topology.Dialer, addr string) error {
+// finishCheck makes sure that no sink is connected to the node, and reads by how much expiry times there are held; -1 if
+// no sink has records there.
+func finishCheck(ctx context.Context, d *topology.Dialer, addr string) (time.Duration, error) {
 	client := d.Client(addr)
 	defer func() { _ = client.Close() }()
 	list, err := client.ClientList(ctx).Result()
 	if err != nil {
-		return fmt.Errorf("finish: list clients of %s: %w", addr, err)
+		return 0, fmt.Errorf("list clients: %w", err)
 	}
 	if i := strings.Index(list, "name="+sinksPrefix); i >= 0 {
 		name, _, _ := strings.Cut(list[i+len("name="):], " ")
-		return fmt.Errorf("finish: %w: connection %s at %s: stop it first", ErrSinkRuns, name, addr)
+		return 0, fmt.Errorf("%w: connection %s: stop it first", ErrSinkRuns, name)
 	}
-	return nil
+	hold := time.Duration(-1)
+	err = scanKeys(ctx, client, "redriver!w!*", func(keys []string) error {
+		for _, k := range keys {
+			if !own.Is([]byte(k)) {
+				continue
+			}
+			text, err := client.Get(ctx, k).Result()
+			if err != nil {
+				return fmt.Errorf("read watermark: %w", err)
+			}
+			m, err := parseWatermark(text)
+			if err != nil {
+				return err
+			}
+			if hold >= 0 && hold != m.hold {
+				return fmt.Errorf("sinks with different holds have written here (%s and %s): nobody can tell their keys apart", hold, m.hold)
+			}
+			hold = m.hold
+		}
+		return nil
+	})
+	return hold, err
 }
 
-func finishNode(ctx context.Context, client *redis.Client, hold time.Duration) (Finished, error) {
-	var f Finished
+func scanKeys(ctx context.Context, client *redis.Client, match string, fn func(keys []string) error) error {
+	for cursor := uint64(0); ; {
+		keys, next, err := client.Scan(ctx, cursor, match, finishPage).Result()
+		if err != nil {
+			return fmt.Errorf("scan: %w", err)
+		}
+		if err := fn(keys); err != nil {
+			return err
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+func finishNode(ctx context.Context, client *redis.Client, hold time.Duration) (f Finished, err error) {
 	script := redis.NewScript(exact)
 	if err := script.Load(ctx, client).Err(); err != nil {
 		return f, fmt.Errorf("load script: %w", err)
 	}
 	from := time.Now().Add(hold - MinExpiryHold/2).UnixMilli()
-	for cursor := uint64(0); ; {
-		keys, next, err := client.Scan(ctx, cursor, "", finishPage).Result()
-		if err != nil {
-			return f, fmt.Errorf("scan: %w", err)
-		}
+	var ours []string
+	err = scanKeys(ctx, client, "", func(keys []string) error {
 		var done []*redis.Cmd
-		_, err = client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, k := range keys {
-				if !own.Is([]byte(k)) {
+				switch {
+				case own.Is([]byte(k)):
+					ours = append(ours, k)
+				case hold > 0:
 					done = append(done, script.EvalSha(ctx, p, []string{k}, from, hold.Milliseconds()))
 				}
 			}
 			return nil
 		})
 		if err != nil {
-			return f, fmt.Errorf("set expiry times: %w", err)
+			return fmt.Errorf("set expiry times: %w", err)
 		}
 		for _, c := range done {
 			n, err := c.Int64()
 			if err != nil {
-				return f, fmt.Errorf("set expiry times: %w", err)
+				return fmt.Errorf("set expiry times: %w", err)
 			}
 			f.Exact += n
 		}
-		f.Keys += int64(len(done))
-		if cursor = next; cursor == 0 {
-			return f, nil
-		}
+		f.Keys += int64(len(keys))
+		return nil
+	})
+	if err != nil {
+		return f, err
 	}
+	f.Keys -= int64(len(ours))
+	_, err = client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, k := range ours {
+			p.Unlink(ctx, k)
+		}
+		return nil
+	})
+	if err != nil {
+		return f, fmt.Errorf("remove the sinks' own keys: %w", err)
+	}
+	return f, nil
 }

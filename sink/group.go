@@ -195,10 +195,16 @@ func (g *group) leave(ctx context.Context) {
 	g.revoked(ctx, g.partitions()) // bounds itself
 	ctx, cancel := context.WithTimeout(ctx, g.s.cfg.DrainTimeout)
 	defer cancel()
+	member, _ := g.cl.GroupMetadata()
 	_ = g.cl.LeaveGroupContext(ctx) // else the session times out
-	if g.s.cfg.Instance != "" {
-		// The client leaves this to us: for a restart it would be better not to leave, for others waiting it would not.
-		_, _ = kadm.NewClient(g.cl).LeaveGroup(ctx, kadm.LeaveGroup(g.name).InstanceIDs(g.s.cfg.Instance))
+	if g.s.cfg.Instance != "" && member != "" {
+		// The client leaves this to us. With the member's id, so that a successor of the same instance stays in.
+		req := kmsg.NewPtrLeaveGroupRequest()
+		req.Group = g.name
+		m := kmsg.NewLeaveGroupRequestMember()
+		m.MemberID, m.InstanceID = member, &g.s.cfg.Instance
+		req.Members = append(req.Members, m)
+		_, _ = req.RequestWith(ctx, g.cl)
 	}
 	g.cl.Close()
 }

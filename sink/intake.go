@@ -193,6 +193,9 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		}
 		g.seen.add(xxhash.Sum64(e.Key))
 	}
+	if e.Kind == event.Unit && len(in.gens) > 0 {
+		in.remember(e)
+	}
 	if i := int(e.Slot) - int(slot.PartitionRange(in.partition, in.partitions).First); offset <= in.plan.done[i] {
 		in.skipped++
 		if e.Kind == event.Unit && offset == in.plan.refused {
@@ -206,9 +209,6 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		return err
 	}
 	in.ownKeys += int64(u.passedOver)
-	if e.Kind == event.Unit && len(in.gens) > 0 {
-		in.remember(u)
-	}
 	if u.count == 0 {
 		return nil
 	}
@@ -222,8 +222,14 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 
 // remember keeps the keys of a unit that arrives while a generation is open from being swept by it: another lane has
 // written them, so they are not in its snapshot.
-func (in *intake) remember(u *unit) {
-	for rest := u.commands; len(rest) > 0; {
+func (in *intake) remember(e *event.Event) {
+	keep := func(key []byte) {
+		for _, g := range in.gens {
+			g.seen.add(xxhash.Sum64(key))
+		}
+	}
+	keep(e.Key)
+	for rest := e.Commands; len(rest) > 0; {
 		n, args, err := resp.ParseCommand(rest, in.scratch[:0])
 		if err != nil || n == 0 {
 			return
@@ -238,10 +244,7 @@ func (in *intake) remember(u *unit) {
 			continue
 		}
 		for _, k := range in.keys {
-			h := xxhash.Sum64(args[k])
-			for _, g := range in.gens {
-				g.seen.add(h)
-			}
+			keep(args[k])
 		}
 	}
 }

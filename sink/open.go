@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/redriver/redriver/redis/slot"
 	"github.com/redriver/redriver/redis/topology"
@@ -25,7 +26,7 @@ func (w *worker) begin(ctx context.Context) error {
 	}
 	// What cannot be started writes nothing, not even a fence. What the target says now may still change until the others
 	// are gone, so it is read again.
-	if _, _, err := w.plan(ctx); err != nil {
+	if err := w.foresee(ctx); err != nil {
 		return err
 	}
 	if err := w.raiseFences(true); err != nil {
@@ -47,6 +48,24 @@ func (w *worker) begin(ctx context.Context) error {
 	return nil
 }
 
+// foresee finds out whether the partition can be started at all. A predecessor may still be writing while its records are
+// read node by node, so what cannot be is believed when it is found twice.
+func (w *worker) foresee(ctx context.Context) error {
+	_, _, err := w.plan(ctx)
+	if classOf(err) != Stop {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(secondLook):
+	}
+	_, _, err = w.plan(ctx)
+	return err
+}
+
+const secondLook = time.Second
+
 // resume restores the connections of a partition that is ours, and checks that the target has all it acknowledged. It
 // returns the checkpoints.
 func (w *worker) resume(ctx context.Context) (map[slot.Slot]checkpoint, error) {
@@ -64,12 +83,14 @@ func (w *worker) resume(ctx context.Context) (map[slot.Slot]checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	for at, m := range w.written {
+	for at := range w.written {
 		switch got, ok := watermarks[at]; {
 		case !ok:
 			return nil, classed(Resync, "the target has lost the watermark in slot %d", at)
-		case got.applied < m.applied:
-			return nil, classed(Resync, "the target is back at offset %d in slot %d, it had acknowledged %d", got.applied, at, m.applied)
+		case got.applied < w.next:
+			// A watermark vouches for what was acknowledged before it was sent, so it says nothing of the last batch: the
+			// node may be a replica that was promoted without it. It is read again.
+			return nil, classed(Resync, "the target vouches for offset %d in slot %d, and %d was acknowledged", got.applied, at, w.next)
 		}
 	}
 	return checkpoints, nil

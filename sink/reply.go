@@ -50,6 +50,9 @@ func judge(line string) verdict {
 		if rest == "no such key" || rest == "index out of range" {
 			return passable
 		}
+		if strings.HasPrefix(rest, "max number of clients") {
+			return busy
+		}
 	}
 	return refused
 }

@@ -177,11 +177,22 @@ func (in *startInput) startAgain(p *startPlan) error {
 			Topic: in.topic, Partition: in.partition, From: p.offset, To: in.logBegin,
 			Hint: "what these offsets held never reached the target: empty it and start anew from a snapshot, and give the topic a longer retention",
 		}
-	case p.offset > in.logEnd:
+	case in.ahead(p.offset):
 		return in.refuse("brokers lost the end of the log: have the source take a new snapshot, and start the sink anew under another name",
 			"the target has everything before offset %d, and the log ends at %d", p.offset, in.logEnd)
 	}
 	return nil
+}
+
+// ahead tells whether the target has more than the log: then what is written to the log from now on would count as applied.
+func (in *startInput) ahead(offset int64) bool {
+	for _, m := range in.watermarks {
+		offset = max(offset, m.applied)
+	}
+	for _, c := range in.checkpoints {
+		offset = max(offset, c.offset+1)
+	}
+	return offset > in.logEnd
 }
 
 // watermarkOf finds the watermark that vouches for most of a slot, nil if none does. One on the slot's own node goes

@@ -67,6 +67,14 @@ func (s *Source) Status() []Snapshot {
 
 // Run replicates until ctx is done; then it commits what it has read and returns nil.
 func (s *Source) Run(ctx context.Context) error {
+	err := s.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (s *Source) run(ctx context.Context) error {
 	adm, err := s.cfg.Kafka.Admin()
 	if err != nil {
 		return err
@@ -96,10 +104,7 @@ func (s *Source) Run(ctx context.Context) error {
 	for n, known := range numbered {
 		g.Go(func() error { return s.runShard(ctx, reg, limit, n, known) })
 	}
-	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return g.Wait()
 }
 
 // inspect looks at the cluster before anything is written anywhere.

@@ -1,31 +1,27 @@
 package main
 
 import (
-	"time"
-
 	"github.com/spf13/cobra"
 
-	"github.com/redriver/redriver/connectors"
 	"github.com/redriver/redriver/redis/topology"
 	"github.com/redriver/redriver/sink"
 )
 
 func (a *app) finishCommand() *cobra.Command {
 	var to string
-	var hold time.Duration
 	c := &cobra.Command{
 		Use:   "finish --to redis://HOST:PORT",
 		Short: "Set exact expiry times at a target when the copy is done",
 		Long: `A sink writes expiry times later than they are, by expiry.hold, so that no key expires at the target before what the
-source still does to it has arrived. Finish sets the exact times. Stop the sinks of the target first.
+source still does to it has arrived. Finish sets the exact times, and removes what the sinks keep for themselves at the
+target. Stop the sinks first; they cannot go on afterwards.
 
-It can be interrupted and run again; what is done stays done. The password can be given by the environment variable
+It can be interrupted and run again: a node that is done stays done. Expiry times of hash fields are not changed. The password can be given by the environment variable
 REDRIVER_TO_PASSWORD. The target has to be Redis 7.0 or newer.`,
 		Example: `  redriver finish --to redis://new-1:6379`,
 		Args:    noArgs,
 	}
 	c.Flags().StringVar(&to, "to", "", "a node of the target, redis://[user[:password]@]host:port (required)")
-	c.Flags().DurationVar(&hold, "hold", connectors.DefaultExpiryHold, "the sink's expiry.hold")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := required(c, "to"); err != nil {
 			return err
@@ -35,7 +31,7 @@ REDRIVER_TO_PASSWORD. The target has to be Redis 7.0 or newer.`,
 			return &usageError{err, c.CommandPath()}
 		}
 		d := &topology.Dialer{Username: address["redis.username"], Password: address["redis.password"]}
-		done, err := sink.Finish(c.Context(), d, []string{address["redis.address"]}, hold)
+		done, err := sink.Finish(c.Context(), d, []string{address["redis.address"]})
 		if err != nil {
 			return err
 		}
