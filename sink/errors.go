@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/redriver/redriver/codec"
 )
 
 // Class says what an error means for the partition it happened in. It is read in one place, worker.run.
@@ -88,7 +90,7 @@ type ExistingKeysError struct {
 }
 
 func (e *ExistingKeysError) Error() string {
-	return fmt.Sprintf("start on a target with %d keys, such as %s: nothing was written (empty the target, or choose existing keys: replace or keep)",
+	return fmt.Sprintf("start on a target that holds keys, %d and more, such as %s: nothing was written (empty the target, or set target.existing.keys to replace or keep)",
 		e.Keys, strconv.QuoteToASCII(string(e.Key[:min(len(e.Key), shownKeyBytes)])))
 }
 
@@ -122,7 +124,11 @@ type RecordError struct {
 }
 
 func (e *RecordError) Error() string {
-	return fmt.Sprintf("read record of partition %d offset %d: %v", e.Partition, e.Offset, e.Err)
+	hint := "who else writes to this topic? a source with a new topic.prefix makes a clean one"
+	if errors.Is(e.Err, codec.ErrVersion) {
+		hint = "written by a newer redriver, or by somebody else: upgrade the sink, or use a topic of its own"
+	}
+	return fmt.Sprintf("read record of partition %d offset %d: %v (%s)", e.Partition, e.Offset, e.Err, hint)
 }
 
 func (e *RecordError) Unwrap() error { return e.Err }
