@@ -53,17 +53,9 @@ func (r *registry) read(ctx context.Context, cl *kgo.Client) error {
 	if err := kafka.Seal(ctx, cl, producerID, epoch, map[string]int32{topic: 1 + offsets.RegistryPartition}); err != nil {
 		return err
 	}
-	spans, err := kafka.Spans(ctx, r.adm, topic)
+	state, err := r.stored(ctx)
 	if err != nil {
 		return err
-	}
-	var state offsets.State
-	span := map[int32]kafka.Span{offsets.RegistryPartition: spans[offsets.RegistryPartition]}
-	err = r.cfg.Kafka.ReadCommitted(ctx, topic, span, func(rec *kgo.Record) error {
-		return state.Apply(r.cfg.Connector, rec.Key, rec.Value)
-	})
-	if err != nil {
-		return fmt.Errorf("read registry of connector %s: %w", r.cfg.Connector, err)
 	}
 	r.state = offsets.Registry{TopicID: r.topic.ID, Partitions: r.topic.Partitions}
 	if state.Registry == nil {
@@ -75,6 +67,23 @@ func (r *registry) read(ctx context.Context, cl *kgo.Client) error {
 	}
 	r.state.TopicID = r.topic.ID
 	return nil
+}
+
+// stored reads what the offsets topic says of the connector.
+func (r *registry) stored(ctx context.Context) (state offsets.State, err error) {
+	topic := offsets.Topic(r.cfg.Prefix)
+	spans, err := kafka.Spans(ctx, r.adm, topic)
+	if err != nil {
+		return state, err
+	}
+	span := map[int32]kafka.Span{offsets.RegistryPartition: spans[offsets.RegistryPartition]}
+	err = r.cfg.Kafka.ReadCommitted(ctx, topic, span, func(rec *kgo.Record) error {
+		return state.Apply(r.cfg.Connector, rec.Key, rec.Value)
+	})
+	if err != nil {
+		return state, fmt.Errorf("read registry of connector %s: %w", r.cfg.Connector, err)
+	}
+	return state, nil
 }
 
 // mustBeEmpty: a log that holds records and a registry that does not know of them cannot go on with each other.
@@ -95,18 +104,9 @@ func (r *registry) mustBeEmpty(ctx context.Context) error {
 
 // own checks that no other worker has taken the connector over.
 func (r *registry) own(ctx context.Context) error {
-	topic := offsets.Topic(r.cfg.Prefix)
-	spans, err := kafka.Spans(ctx, r.adm, topic)
+	state, err := r.stored(ctx)
 	if err != nil {
 		return err
-	}
-	var state offsets.State
-	span := map[int32]kafka.Span{offsets.RegistryPartition: spans[offsets.RegistryPartition]}
-	err = r.cfg.Kafka.ReadCommitted(ctx, topic, span, func(rec *kgo.Record) error {
-		return state.Apply(r.cfg.Connector, rec.Key, rec.Value)
-	})
-	if err != nil {
-		return fmt.Errorf("read registry of connector %s: %w", r.cfg.Connector, err)
 	}
 	if state.Registry == nil || state.Registry.Owner != r.state.Owner {
 		return stop(fmt.Errorf("%w: connector %s", ErrTakenOver, r.cfg.Connector))
