@@ -169,18 +169,10 @@ func (in *intake) follow(e *event.Event) error {
 	if m := in.marks[e.Shard]; m != nil {
 		return m.Follow(e)
 	}
-	in.marks[e.Shard] = &event.Mark{
-		Generation: e.Generation, ReplID: e.ReplID, End: e.End, Part: e.Part,
-		Snapshot: e.Kind == event.SnapshotBegin || e.Kind == event.Entry, Number: entryNumber(e),
-	}
+	m := &event.Mark{}
+	m.Adopt(e)
+	in.marks[e.Shard] = m
 	return nil
-}
-
-func entryNumber(e *event.Event) uint64 {
-	if e.Kind == event.Entry {
-		return e.Number
-	}
-	return 0
 }
 
 var errOutside = errors.New("stands outside of a snapshot that was read from its begin")

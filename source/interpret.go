@@ -39,7 +39,7 @@ type interpreter struct {
 	m       meaning
 	idx     []int
 	parts   []part // recycled
-	dropped uint64 // PUBLISH and the like
+	dropped uint64 // PUBLISH and the like: shown in the shard's status
 }
 
 // interpret reads a unit. Commands that are no writes of keys are taken by name; what is left has keys, all in one slot,

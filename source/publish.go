@@ -383,10 +383,12 @@ func (p *publisher) afterCommit(next offsets.Position) error {
 		s.Commits++
 		s.LastCommit, s.Committed, s.Generation = time.Now(), next.Position, next.Generation
 		s.LastError = ""
+		s.NotCarried += p.in.dropped
 		if !entries {
 			s.Units += uint64(p.records)
 		}
 	})
+	p.in.dropped = 0
 	p.open, p.bytes, p.records, p.committed = false, 0, 0, time.Now()
 	clear(p.wrote)
 	if p.spool.Bytes() > backlogBytes {

@@ -35,6 +35,8 @@ type Snapshot struct {
 	// ReceivedBytes of the stream and Units published since the start; Entries likewise.
 	ReceivedBytes  int64
 	Units, Entries uint64
+	// NotCarried counts commands of the stream that are no writes of keys and not in the log: PUBLISH and the like.
+	NotCarried uint64
 	// SpoolBytes wait between link and Kafka.
 	SpoolBytes int64
 	// LastCommit is when the last transaction was committed.

@@ -140,7 +140,11 @@ func refuseToAsk([][]byte) ([][]byte, error) { return nil, errors.New("asked") }
 func TestCommandsThatCarryNothing(t *testing.T) {
 	checkpoint := string(own.Key(own.Checkpoint, "sink", 5))
 	for _, line := range []string{"PING", "PUBLISH __sentinel__:hello x", "SPUBLISH c m", "REPLCONF GETACK *", "OPINFO x", "SET " + checkpoint + " 1", "DEL " + checkpoint} {
-		m, err := interpretOne(t, &interpreter{ask: refuseToAsk}, line)
+		in := &interpreter{ask: refuseToAsk}
+		m, err := interpretOne(t, in, line)
+		if counted := strings.Contains(line, "PUBLISH") || strings.HasPrefix(line, "OPINFO"); counted != (in.dropped == 1) {
+			t.Errorf("%s: counted %d times", line, in.dropped)
+		}
 		if err != nil || len(m.parts) != 0 || m.flush {
 			t.Errorf("%s: %+v, %v", line, m, err)
 		}

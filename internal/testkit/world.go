@@ -72,12 +72,6 @@ func (w *World) makeDir() string {
 	return dir
 }
 
-// Dir returns the world's folder. Callers may put files of their own there.
-func (w *World) Dir() string { return w.dir }
-
-// TB returns the test.
-func (w *World) TB() testing.TB { return w.tb }
-
 // Path returns a path below the world's folder.
 func (w *World) Path(elem ...string) string {
 	return filepath.Join(append([]string{w.dir}, elem...)...)
