@@ -81,6 +81,7 @@ func (c *Cluster) form(ctx context.Context) error {
 			return fmt.Errorf("set epoch of %s: %w", n.Addr(), err)
 		}
 		first, last := i*slotCount/len(masters), (i+1)*slotCount/len(masters)-1
+		// Despite its name it sends CLUSTER ADDSLOTS with every slot: ADDSLOTSRANGE came with 7.0.
 		if err := n.client.ClusterAddSlotsRange(ctx, first, last).Err(); err != nil {
 			return fmt.Errorf("give slots to %s: %w", n.Addr(), err)
 		}
