@@ -12,7 +12,8 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 )
 
-// TooLargeError reports an item that exceeds Config.MaxValueBytes.
+// TooLargeError reports an item that exceeds Config.MaxValueBytes, or a part of a value that exceeds
+// DecoderConfig.MaxBlobBytes.
 type TooLargeError struct {
 	What       string // "value", "key", "aux field", ...
 	Key        []byte // nil unless What is "value"
@@ -53,7 +54,7 @@ func (e *UnsupportedError) Error() string {
 type FormatError struct {
 	What   string
 	Offset int64
-	Err    error // ErrChecksum, or nil
+	Err    error // ErrChecksum; io.ErrUnexpectedEOF where a Decoder's value ends early; or nil
 }
 
 // Error says what is wrong and where.
@@ -61,7 +62,7 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("read rdb: %s at offset %d", e.What, e.Offset)
 }
 
-// Unwrap gives ErrChecksum for a wrong checksum, else nil.
+// Unwrap gives Err.
 func (e *FormatError) Unwrap() error { return e.Err }
 
 // quoteKey keeps an error line short whatever the key is.

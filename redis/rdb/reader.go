@@ -309,7 +309,7 @@ func (r *Reader) readEntry(typ byte, e *Entry) error {
 	typeAt := r.Consumed() - 1
 	skim, known := r.skimmer(typ)
 	if !known && !plausibleType(typ) {
-		return &UnsupportedError{What: r.typeName(typ), Offset: typeAt}
+		return &UnsupportedError{What: typeName(typ, r.valkey), Offset: typeAt}
 	}
 	r.what, r.mark = "key", r.pos-r.start
 	key, err := r.readString(&r.keyBuf)
@@ -322,7 +322,7 @@ func (r *Reader) readEntry(typ byte, e *Entry) error {
 	r.key = key
 	if !known {
 		k := append([]byte{}, r.bytes(key, r.keyBuf)...)
-		return &UnsupportedError{What: r.typeName(typ), Key: k, Offset: typeAt}
+		return &UnsupportedError{What: typeName(typ, r.valkey), Key: k, Offset: typeAt}
 	}
 	r.what, r.mark = "value", r.pos-r.start
 	if err := r.skimValue(skim); err != nil {

@@ -48,9 +48,9 @@ const (
 // then name.
 func plausibleType(typ byte) bool { return typ < 64 }
 
-func (r *Reader) typeName(typ byte) string {
+func typeName(typ byte, valkey bool) string {
 	switch {
-	case r.valkey:
+	case valkey:
 		return fmt.Sprintf("type %d (Valkey)", typ)
 	case typ == typeModulePre:
 		return "type 6 (module value of a release candidate of 4.0)"
