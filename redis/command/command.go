@@ -1,6 +1,9 @@
 package command
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // Info is what is known about a command. It must not be changed.
 type Info struct {
@@ -22,7 +25,14 @@ type Info struct {
 	KeySpecs          []KeySpec
 	Subcommands       []Info
 
-	rule rule // finds the keys in place of KeySpecs, if not nil
+	// Split, Blind and Expiry are known of writes, and of what may be replicated with keys (scripts, PFCOUNT); zero
+	// for all others, and for the command of subcommands: ask the subcommand.
+	Split  Split
+	Blind  Blind
+	Expiry Expiry
+
+	rule     rule         // finds the keys in place of KeySpecs, if not nil
+	absolute absoluteRule // makes its expiry absolute, nil if it cannot be relative
 }
 
 // Flags are a server's flags of a command, named as COMMAND names them.
@@ -134,7 +144,12 @@ var index = newIndex(table)
 func newIndex(infos []Info) map[string]*Info {
 	out := make(map[string]*Info, 2*len(infos))
 	all(infos, func(i *Info) bool {
-		i.rule = rules[i.Name]
+		i.rule, i.absolute = rules[i.Name], absoluteRules[i.Name]
+		if slices.Contains(mayReplicate, i.Name) {
+			i.Flags |= FlagMayReplicate
+		}
+		f := facts[i.Name]
+		i.Split, i.Blind, i.Expiry = f.split, f.blind, f.expiry
 		out[i.Name] = i
 		return true
 	})

@@ -4,10 +4,14 @@
 //   - Redis 8.6.3
 //   - Redis 8.0.2
 //   - Redis 7.4.1
+//   - Redis 7.2.4
 //   - Redis 7.0.15
 //   - Valkey 9.1.2
 //   - Valkey 8.1.1
+//   - Valkey 8.0.1
+//   - Redict 7.3.6
 //   - Redis 6.2.14
+//   - Redis 6.0.9
 //   - Redis 5.0.10
 
 package command

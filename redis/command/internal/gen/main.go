@@ -77,8 +77,10 @@ func name(info string) string {
 		value, _, _ := strings.Cut(rest, "\r\n")
 		return value
 	}
-	if v := field("valkey_version"); v != "" {
-		return "Valkey " + v
+	for _, fork := range []string{"Valkey", "Redict"} {
+		if v := field(strings.ToLower(fork) + "_version"); v != "" {
+			return fork + " " + v
+		}
 	}
 	return "Redis " + field("redis_version")
 }

@@ -105,6 +105,28 @@ func (s *Server) Do(args ...string) (any, error) {
 	return value(reply), reply.Err()
 }
 
+// DoAll sends all commands at once and returns their answers, in which an error is one.
+func (s *Server) DoAll(commands ...[]string) ([]any, error) {
+	var request []byte
+	for _, args := range commands {
+		request = resp.AppendCommand(request, args...)
+	}
+	if _, err := s.conn.Write(request); err != nil {
+		return nil, fmt.Errorf("send commands: %w", err)
+	}
+	answers := make([]any, len(commands))
+	for i := range commands {
+		reply, err := s.replies.Read()
+		if err != nil {
+			return nil, err
+		}
+		if answers[i] = value(reply); reply.Err() != nil {
+			answers[i] = reply.Err()
+		}
+	}
+	return answers, nil
+}
+
 // IsServerError reports whether the server answered, with an error.
 func IsServerError(err error) bool {
 	_, ok := errors.AsType[*resp.ServerError](err)
