@@ -20,6 +20,7 @@ var (
 	errBlobEnd     = errors.New("bytes behind the end mark")
 	errBlobTuple   = errors.New("ends within a tuple")
 	errBlobNumber  = errors.New("entry is no number")
+	errBlobTime    = errors.New("expiry time out of range")
 )
 
 // String names the grammar in errors.
@@ -72,33 +73,33 @@ func (b *blob) start() (err error) {
 	return err
 }
 
-// next reads an entry; ok is false at the end, which must be the end of the bytes too.
-func (b *blob) next() (c cell, ok bool, err error) {
+// next reads an entry into c; ok is false at the end, which must be the end of the bytes too.
+func (b *blob) next(c *cell) (ok bool, err error) {
 	switch b.kind {
 	case blobListpack:
 		if b.pos < len(b.p) && b.p[b.pos] == listpackEnd {
-			return cell{}, false, b.checkEnd()
+			return false, b.checkEnd()
 		}
-		b.pos, err = listpackEntry(b.p, b.pos, &c)
+		b.pos, err = listpackEntry(b.p, b.pos, c)
 	case blobZiplist:
 		if b.pos < len(b.p) && b.p[b.pos] == ziplistEnd {
-			return cell{}, false, b.checkEnd()
+			return false, b.checkEnd()
 		}
-		b.pos, err = ziplistEntry(b.p, b.pos, &c)
+		b.pos, err = ziplistEntry(b.p, b.pos, c)
 	case blobIntset:
 		if b.pos == len(b.p) {
-			return cell{}, false, nil
+			return false, nil
 		}
-		c.n, c.isNum = intsetNumber(b.p[b.pos:], b.width), true
+		c.n, c.isNum = leInt(b.p[b.pos:b.pos+b.width]), true
 		b.pos += b.width
 	case blobZipmap:
 		if b.pos < len(b.p) && b.p[b.pos] == zipmapEnd && !b.odd {
-			return cell{}, false, b.checkEnd()
+			return false, b.checkEnd()
 		}
-		b.pos, err = zipmapEntry(b.p, b.pos, b.odd, &c)
+		b.pos, err = zipmapEntry(b.p, b.pos, b.odd, c)
 		b.odd = !b.odd
 	}
-	return c, true, err
+	return true, err
 }
 
 func (b *blob) checkEnd() error {
@@ -137,29 +138,30 @@ func (d *Decoder) blobError(err error) error {
 	return e
 }
 
-// cell reads the next entry of the open blob; ok is false at its end.
-func (d *Decoder) cell() (c cell, ok bool, err error) {
-	if c, ok, err = d.blob.next(); err != nil {
-		return cell{}, false, d.blobError(err)
+// cell reads the next entry of the open blob into c; ok is false at its end.
+func (d *Decoder) cell(c *cell) (ok bool, err error) {
+	if ok, err = d.blob.next(c); err != nil {
+		return false, d.blobError(err)
 	}
 	if !ok {
 		d.blob.open = false
 	}
-	return c, ok, nil
+	return ok, nil
 }
 
-// moreCell reads the next entry of a tuple that has begun.
-func (d *Decoder) moreCell() (cell, error) {
-	c, ok, err := d.cell()
+// moreCell reads the next entry of a tuple that has begun into c.
+func (d *Decoder) moreCell(c *cell) error {
+	ok, err := d.cell(c)
 	if err == nil && !ok {
 		err = d.blobError(errBlobTuple)
 	}
-	return c, err
+	return err
 }
 
 // number reads the next entry of a tuple, which is to be a number.
 func (d *Decoder) number() (int64, error) {
-	c, err := d.moreCell()
+	var c cell
+	err := d.moreCell(&c)
 	if err == nil && !c.isNum {
 		err = d.blobError(errBlobNumber)
 	}
@@ -167,7 +169,7 @@ func (d *Decoder) number() (int64, error) {
 }
 
 // text is the entry as Redis shows it.
-func (d *Decoder) text(c cell) []byte {
+func (d *Decoder) text(c *cell) []byte {
 	if !c.isNum {
 		return c.b
 	}
@@ -196,6 +198,7 @@ func (d *Decoder) beginNodes() error {
 }
 
 func (d *Decoder) nextOfNodes() error {
+	var c cell
 	for {
 		if !d.blob.open {
 			if err := d.tuple(); err != nil {
@@ -205,12 +208,12 @@ func (d *Decoder) nextOfNodes() error {
 				return err
 			}
 		}
-		c, ok, err := d.cell()
+		ok, err := d.cell(&c)
 		if err != nil {
 			return err
 		}
 		if ok {
-			return d.emitCells(c)
+			return d.emitCells(&c)
 		}
 	}
 }
@@ -253,39 +256,43 @@ func blobKindOf(typ byte) blobKind {
 }
 
 // emitCells makes an element of a tuple of which c is the first entry.
-func (d *Decoder) emitCells(c cell) error {
+func (d *Decoder) emitCells(c *cell) error {
 	switch d.kind {
 	case ValueZset:
-		score, err := d.moreCell()
-		if err != nil {
+		d.el.Value = d.text(c)
+		if err := d.moreCell(c); err != nil {
 			return err
 		}
-		if score.isNum {
-			d.el.Score = float64(score.n)
-		} else if v, ok := parseScore(score.b); ok {
-			d.el.Score = v
-		} else {
+		if c.isNum {
+			d.el.Score = float64(c.n)
+			return nil
+		}
+		score, ok := parseScore(c.b)
+		if !ok {
 			return d.blobError(errBlobNumber)
 		}
+		d.el.Score = score
+		return nil
 	case ValueHash:
 		d.el.Field = d.text(c)
-		value, err := d.moreCell()
+		if err := d.moreCell(c); err != nil {
+			return err
+		}
+		d.el.Value = d.text(c)
+		if d.typ != typeHashListpackEX && d.typ != typeHashLPEXPre {
+			return nil
+		}
+		at, err := d.number()
 		if err != nil {
 			return err
 		}
-		if d.typ == typeHashListpackEX || d.typ == typeHashLPEXPre {
-			at, err := d.number()
-			if err != nil {
-				return err
-			}
-			if at < 0 || at > maxFieldTime {
-				return d.in.corrupt("expiry time out of range")
-			}
-			d.el.ExpireAtMs = at
+		if at < 0 || at > maxFieldTime {
+			return d.blobError(errBlobTime)
 		}
-		c = value
-	default: // c is all
+		d.el.ExpireAtMs = at
+		return nil
+	default:
+		d.el.Value = d.text(c)
+		return nil
 	}
-	d.el.Value = d.text(c)
-	return nil
 }

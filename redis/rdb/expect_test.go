@@ -240,5 +240,10 @@ func streamLines(answer any) []string {
 			}
 		}
 	}
+	if duration, ok := info["idmp-duration"]; ok {
+		lines = append(lines,
+			fmt.Sprintf("producers duration %v messages %v", duration, info["idmp-maxsize"]),
+			fmt.Sprintf("added %v duplicates %v", info["iids-added"], info["iids-duplicates"]))
+	}
 	return lines
 }

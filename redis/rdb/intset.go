@@ -16,5 +16,3 @@ func intsetStart(p []byte) (pos, width int, err error) {
 	}
 	return intsetHeaderBytes, int(w), nil
 }
-
-func intsetNumber(p []byte, width int) int64 { return leInt(p[:width]) }

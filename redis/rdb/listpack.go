@@ -44,7 +44,7 @@ func listpackEntry(p []byte, pos int, c *cell) (int, error) {
 		if n > len(rest) {
 			return pos, errBlobOverrun
 		}
-		c.b = rest[:n:n]
+		c.b, c.isNum = rest[:n:n], false
 		size = 1 + n
 	case b < 0xe0:
 		if len(rest) < 1 {
@@ -61,7 +61,7 @@ func listpackEntry(p []byte, pos int, c *cell) (int, error) {
 		if n > len(rest)-1 {
 			return pos, errBlobOverrun
 		}
-		c.b = rest[1 : 1+n : 1+n]
+		c.b, c.isNum = rest[1:1+n:1+n], false
 		size = 2 + n
 	case b == 0xf0:
 		if len(rest) < 4 {
@@ -71,7 +71,7 @@ func listpackEntry(p []byte, pos int, c *cell) (int, error) {
 		if n > uint64(len(rest)-4) {
 			return pos, errBlobOverrun
 		}
-		c.b = rest[4 : 4+n : 4+n]
+		c.b, c.isNum = rest[4:4+n:4+n], false
 		size = 5 + int(n)
 	case b <= 0xf4:
 		width := listpackWidths[b-0xf1]
@@ -83,7 +83,11 @@ func listpackEntry(p []byte, pos int, c *cell) (int, error) {
 	default:
 		return pos, errBlobEntry
 	}
-	return pos + size + listpackBackBytes(size), nil
+	next := pos + size + listpackBackBytes(size)
+	if next >= len(p) { // the end mark follows at least
+		return pos, errBlobOverrun
+	}
+	return next, nil
 }
 
 var listpackWidths = [...]int{2, 3, 4, 8}

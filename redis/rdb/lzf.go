@@ -1,6 +1,9 @@
 package rdb
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 var errLZF = errors.New("corrupt LZF data")
 
@@ -10,6 +13,9 @@ var errLZF = errors.New("corrupt LZF data")
 // that a byte with the rest follows, plus 2; its lower five bits and the next byte are a distance, plus 1.
 func appendLZF(dst, src []byte, n uint64) ([]byte, error) {
 	base := len(dst)
+	if grow := min(n, uint64(8*len(src))); uint64(cap(dst)-base) < grow {
+		dst = slices.Grow(dst, int(grow)) // text compresses no better as a rule
+	}
 	for i := 0; i < len(src); {
 		c := int(src[i])
 		i++
@@ -38,10 +44,11 @@ func appendLZF(dst, src []byte, n uint64) ([]byte, error) {
 			if from < base {
 				return dst[:base], errLZF
 			}
-			// Source and copy may overlap: a run repeats what it has just written.
-			for range length + 2 {
-				dst = append(dst, dst[from])
-				from++
+			// Source and copy may overlap: a run repeats what it has just written, twice as much each time.
+			for length += 2; length > 0; {
+				k := min(length, len(dst)-from)
+				dst = append(dst, dst[from:from+k]...)
+				length -= k
 			}
 		}
 		if uint64(len(dst)-base) > n {

@@ -2,6 +2,7 @@ package rdb
 
 import (
 	"encoding/binary"
+	"io"
 	"slices"
 )
 
@@ -84,6 +85,7 @@ func (d *Decoder) emit(kind ElementKind) *Element {
 }
 
 func (d *Decoder) nextEntry() error {
+	var c cell
 	for {
 		if !d.blob.open {
 			if d.left == 0 {
@@ -95,7 +97,7 @@ func (d *Decoder) nextEntry() error {
 				return err
 			}
 		}
-		c, ok, err := d.cell()
+		ok, err := d.cell(&c)
 		if err != nil {
 			return err
 		}
@@ -137,13 +139,13 @@ func (d *Decoder) openStreamNode() error {
 		return err
 	}
 	s.masterPos = d.blob.pos
+	var c cell
 	for range s.masterFields {
-		if _, err := d.moreCell(); err != nil {
+		if err := d.moreCell(&c); err != nil {
 			return err
 		}
 	}
-	_, err = d.moreCell() // the master entry's end
-	return err
+	return d.moreCell(&c) // the master entry's end
 }
 
 // fieldCount reads how many fields follow. A field takes two bytes at least.
@@ -175,22 +177,21 @@ func (d *Decoder) readEntry(flags int64) (deleted bool, err error) {
 	deleted = flags&entryDeleted != 0
 	fields := s.fields[:0]
 	fieldPos := s.masterPos
+	var field, value cell
 	for range n {
-		var field cell
 		if same {
 			// The master's fields were read once: they are well formed.
 			if fieldPos, err = listpackEntry(d.blob.p, fieldPos, &field); err != nil {
 				return false, d.blobError(err)
 			}
-		} else if field, err = d.moreCell(); err != nil {
+		} else if err := d.moreCell(&field); err != nil {
 			return false, err
 		}
-		value, err := d.moreCell()
-		if err != nil {
+		if err := d.moreCell(&value); err != nil {
 			return false, err
 		}
 		if !deleted {
-			fields = append(fields, d.text(field), d.text(value))
+			fields = append(fields, d.text(&field), d.text(&value))
 		}
 	}
 	s.fields = fields
@@ -275,7 +276,7 @@ func (d *Decoder) readPending() error {
 		return err
 	}
 	if d.in.src == nil && n > uint64(d.in.end-d.in.pos)/25 { // id, time and count take no less
-		return d.in.corrupt("pending entries overrun the value")
+		return &FormatError{What: "pending entries overrun the value", Offset: d.in.offset(), Err: io.ErrUnexpectedEOF}
 	}
 	if n > d.in.limit/pendingBytes {
 		return d.in.tooLarge("pending entries of a group", min(n, 1<<48)*pendingBytes)

@@ -75,7 +75,7 @@ func ziplistEntry(p []byte, pos int, c *cell) (int, error) {
 	if n > uint64(len(rest)) {
 		return pos, errBlobOverrun
 	}
-	c.b = rest[:n:n]
+	c.b, c.isNum = rest[:n:n], false
 	return from + 1 + head + int(n), nil
 }
 

@@ -43,6 +43,6 @@ func zipmapEntry(p []byte, pos int, value bool, c *cell) (int, error) {
 		return pos, errBlobOverrun
 	}
 	end := from + int(n)
-	c.b = p[from:end:end]
+	c.b, c.isNum = p[from:end:end], false
 	return end + int(unused), nil
 }
