@@ -33,7 +33,7 @@ func (r *Runner) Barrier(ctx context.Context) error {
 		if ok {
 			break
 		}
-		if err := pause(ctx, barrierPoll); err != nil { // a shard is not streaming yet, or its history changed
+		if err := pause(ctx); err != nil { // a shard is not streaming yet, or its history changed
 			return err
 		}
 	}
@@ -77,7 +77,7 @@ func (r *Runner) sourcesPass(ctx context.Context) (bool, error) {
 			if passed == len(goals) {
 				break
 			}
-			if err := pause(ctx, barrierPoll); err != nil {
+			if err := pause(ctx); err != nil {
 				return false, err
 			}
 		}
@@ -175,7 +175,7 @@ func (r *Runner) sinkPasses(ctx context.Context, t *task) error {
 		if passed == len(spans) {
 			return nil
 		}
-		if err := pause(ctx, barrierPoll); err != nil {
+		if err := pause(ctx); err != nil {
 			return err
 		}
 	}
@@ -188,4 +188,14 @@ func (r *Runner) sinkOf(t *task) sink.Status {
 	var s Status
 	now.fill(&s)
 	return s.Sink
+}
+
+// pause waits between two looks.
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(barrierPoll):
+		return nil
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
@@ -74,13 +73,4 @@ func trimTopic(ctx context.Context, adm *kadm.Client, topic string, upTo map[int
 		return fmt.Errorf("remove applied records of %s: %w", topic, err)
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
 }

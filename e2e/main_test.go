@@ -67,7 +67,7 @@ func TestSinksStartAtTheSnapshotBoundaryOrAreRefused(t *testing.T) {
 	two.Stop()
 	finish := w.Redriver("finish", "--to", "redis://"+first.Addrs()[0])
 	wantExit(t, finish, 0, "exact expiry time")
-	finished, err := verify.Compare(t.Context(), source.Client(), first.Client(), verify.Options{Rounds: 3})
+	finished, err := verify.Compare(t.Context(), verify.At(source.Addrs()...), verify.At(first.Addrs()...), verify.Options{Rounds: 3})
 	if err != nil || !finished.Identical() || finished.Own != 0 {
 		t.Errorf("after finish: %v, %d keys of ours left\n%s", err, finished.Own, finished.String())
 	}

@@ -145,7 +145,7 @@ func (p *pipeline) mark(target redis.UniversalClient, timeout time.Duration) {
 // identical compares every key of both sides, in both directions.
 func identical(t *testing.T, from, to *redistest.Cluster) {
 	t.Helper()
-	result, err := verify.Compare(t.Context(), from.Client(), to.Client(), verify.Options{Rounds: 3, ExpiryHold: hold})
+	result, err := verify.Compare(t.Context(), verify.At(from.Addrs()...), verify.At(to.Addrs()...), verify.Options{Rounds: 3, ExpiryHold: hold})
 	if err != nil {
 		t.Fatalf("compare: %v", err)
 	}

@@ -82,12 +82,75 @@ func finishCheck(ctx context.Context, d *topology.Dialer, addr string) (time.Dur
 	if err != nil {
 		return 0, fmt.Errorf("list clients: %w", err)
 	}
+	if err := noSinkIn(list); err != nil {
+		return 0, err
+	}
+	return holdAt(ctx, client)
+}
+
+// noSinkIn looks for a sink in what CLIENT LIST answers.
+func noSinkIn(list string) error {
 	if i := strings.Index(list, "name="+sinksPrefix); i >= 0 {
 		name, _, _ := strings.Cut(list[i+len("name="):], " ")
-		return 0, fmt.Errorf("%w: connection %s: stop it first", ErrSinkRuns, name)
+		return fmt.Errorf("%w: connection %s: stop it first", ErrSinkRuns, name)
 	}
+	return nil
+}
+
+// NoneWrites returns ErrSinkRuns if a sink is connected to a master of the target.
+func NoneWrites(ctx context.Context, d *topology.Dialer, seeds []string) error {
+	return eachMaster(ctx, d, seeds, func(client *redis.Client) (bool, error) {
+		list, err := client.ClientList(ctx).Result()
+		if err != nil {
+			return false, fmt.Errorf("list clients: %w", err)
+		}
+		return true, noSinkIn(list)
+	})
+}
+
+// HoldAt reads by how much sinks have written expiry times later at a target; 0 if none has records at its first master,
+// where every sink that writes to a target has some.
+func HoldAt(ctx context.Context, d *topology.Dialer, seeds []string) (hold time.Duration, err error) {
+	err = eachMaster(ctx, d, seeds, func(client *redis.Client) (bool, error) {
+		hold, err = holdAt(ctx, client)
+		hold = max(hold, 0)
+		return false, err
+	})
+	return hold, err
+}
+
+// eachMaster calls fn for the masters of a cluster, or for a single server, until it is false.
+func eachMaster(ctx context.Context, d *topology.Dialer, seeds []string, fn func(*redis.Client) (bool, error)) error {
+	addrs := seeds[:1]
+	top, err := topology.Discover(ctx, d, seeds)
+	if err == nil {
+		addrs = nil
+		for i := range top.Shards {
+			if !top.Shards[i].Slots.IsEmpty() {
+				addrs = append(addrs, top.Shards[i].Master.Addr)
+			}
+		}
+	} else if !errors.Is(err, topology.ErrNotCluster) {
+		return err
+	}
+	for _, addr := range addrs {
+		client := d.Client(addr)
+		more, err := fn(client)
+		_ = client.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", addr, err)
+		}
+		if !more {
+			return nil
+		}
+	}
+	return nil
+}
+
+// holdAt reads the hold that the watermarks of a master note; -1 without one.
+func holdAt(ctx context.Context, client *redis.Client) (time.Duration, error) {
 	hold := time.Duration(-1)
-	err = scanKeys(ctx, client, "redriver!w!*", func(keys []string) error {
+	err := scanKeys(ctx, client, "redriver!w!*", func(keys []string) error {
 		for _, k := range keys {
 			if !own.Is([]byte(k)) {
 				continue

@@ -83,8 +83,8 @@ func (l *lease) wait(ctx context.Context) error {
 	}
 }
 
-// groupName is the consumer group of a sink.
-func groupName(sink string) string { return "redriver-" + sink }
+// GroupName is the consumer group of a sink.
+func GroupName(sink string) string { return "redriver-" + sink }
 
 // join opens the client that is the member. workers run under ctx.
 func (g *group) join(ctx context.Context) error {

@@ -98,7 +98,7 @@ func (s *Sink) runAll(ctx context.Context) error {
 	defer cancel(nil)
 	defer context.AfterFunc(workersCtx, func() { cancel(context.Cause(workersCtx)) })()
 	s.mu.Lock()
-	s.group = &group{s: s, name: groupName(s.cfg.Name), lease: newLease(s.cfg.SessionTimeout), joined: make(chan struct{}), running: map[int32]*tenure{}}
+	s.group = &group{s: s, name: GroupName(s.cfg.Name), lease: newLease(s.cfg.SessionTimeout), joined: make(chan struct{}), running: map[int32]*tenure{}}
 	s.mu.Unlock()
 	if err := s.group.join(live); err != nil {
 		return err

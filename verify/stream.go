@@ -17,35 +17,35 @@ const fullN = 10_000
 
 // compareStream compares entries, last ID, counters, groups, consumers and pending entries. When a consumer was last
 // seen is left out: replicas of Redis do not have it right either. What only one side's version knows is left out too.
-func (c *comparison) compareStream(ctx context.Context, p pair) (*delta, error) {
-	f, err := c.from.streamHead(ctx, p.key)
+func (w *pieceWork) compareStream(ctx context.Context, p pair) (*delta, error) {
+	f, err := w.from.streamHead(ctx, p.key)
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.to.streamHead(ctx, p.key)
+	t, err := w.to.streamHead(ctx, p.key)
 	if err != nil {
 		return nil, err
 	}
 	// Entries first: they say more than counters do.
-	if d, err := c.compareEntries(ctx, p, f.length); d != nil || err != nil {
+	if d, err := w.compareEntries(ctx, p, f.length); d != nil || err != nil {
 		return d, err
 	}
 	if d := compareFacts(f.facts, t.facts); d != nil {
 		return d, nil
 	}
 	for _, g := range f.groups {
-		if d, err := c.comparePending(ctx, p.key, g); d != nil || err != nil {
+		if d, err := w.comparePending(ctx, p.key, g); d != nil || err != nil {
 			return d, err
 		}
 	}
 	if f.length+f.pending > fullN || f.pending == 0 {
 		return nil, nil
 	}
-	ft, err := c.from.deliveries(ctx, p.key)
+	ft, err := w.from.deliveries(ctx, p.key)
 	if ft == nil || err != nil {
 		return nil, err
 	}
-	tt, err := c.to.deliveries(ctx, p.key)
+	tt, err := w.to.deliveries(ctx, p.key)
 	if tt == nil || err != nil {
 		return nil, err
 	}
@@ -56,11 +56,12 @@ func (c *comparison) compareStream(ctx context.Context, p pair) (*delta, error) 
 type streamHead struct {
 	length, pending int64
 	groups          []string
-	facts           map[string]string // name of the fact: what it is
+	consumers       map[string][]string // by group
+	facts           map[string]string   // name of the fact: what it is
 }
 
-func (s *side) streamHead(ctx context.Context, key string) (streamHead, error) {
-	h := streamHead{facts: map[string]string{}}
+func (s *reader) streamHead(ctx context.Context, key string) (streamHead, error) {
+	h := streamHead{facts: map[string]string{}, consumers: map[string][]string{}}
 	info, err := s.xinfo(ctx, "stream", key)
 	if err != nil || len(info) != 1 {
 		return h, err
@@ -92,6 +93,7 @@ func (s *side) streamHead(ctx context.Context, key string) (streamHead, error) {
 			return h, err
 		}
 		for _, c := range consumers {
+			h.consumers[name] = append(h.consumers[name], fmt.Sprint(c["name"]))
 			h.facts["group "+short(name)+" consumer "+short(fmt.Sprint(c["name"]))] = fmt.Sprintf("%v pending", c["pending"])
 		}
 	}
@@ -99,7 +101,7 @@ func (s *side) streamHead(ctx context.Context, key string) (streamHead, error) {
 }
 
 // xinfo returns the maps of an XINFO reply, of both protocols alike.
-func (s *side) xinfo(ctx context.Context, sub, key string, more ...any) ([]map[string]any, error) {
+func (s *reader) xinfo(ctx context.Context, sub, key string, more ...any) ([]map[string]any, error) {
 	cmd := redis.NewCmd(ctx, append([]any{"xinfo", sub, key}, more...)...)
 	cmd.SetFirstKeyPos(2)
 	_ = s.c.Process(ctx, cmd) // the command keeps the error
@@ -139,51 +141,63 @@ func number(v any) int64 {
 	return n
 }
 
-// compareFacts returns the first fact that differs. A counter that one side does not know at all is no fact of both;
-// a group or consumer is.
+func groupDelta(from, to string) *delta { return &delta{kind: Group, from: from, to: to} }
+
+// compareFacts returns the first fact that differs, those of the stream itself before those of its groups. A counter
+// that one side does not know at all is no fact of both; a group or consumer is.
 func compareFacts(from, to map[string]string) *delta {
 	names := maps.Clone(from)
 	maps.Copy(names, to)
-	for _, n := range slices.Sorted(maps.Keys(names)) {
+	inOrder := slices.SortedFunc(maps.Keys(names), func(a, b string) int {
+		if ga, gb := isGroup(a), isGroup(b); ga != gb {
+			if gb {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	for _, n := range inOrder {
 		f, inFrom := from[n]
 		t, inTo := to[n]
-		if f == t && inFrom == inTo {
-			continue
+		switch {
+		case f == t && inFrom == inTo:
+		case inFrom && inTo && isGroup(n):
+			return groupDelta(n+" "+f, n+" "+t)
+		case inFrom && inTo:
+			return valueDelta(n+" "+f, n+" "+t)
+		case !isGroup(n):
+		case inFrom:
+			return groupDelta(n+" "+f, "no "+n)
+		default:
+			return groupDelta("no "+n, n+" "+t)
 		}
-		if inFrom && inTo {
-			return &delta{n + " " + f, n + " " + t}
-		}
-		if !strings.HasPrefix(n, "group ") {
-			continue
-		}
-		if !inFrom {
-			return &delta{"no " + n, n + " " + t}
-		}
-		return &delta{n + " " + f, "no " + n}
 	}
 	return nil
 }
 
-func (c *comparison) compareEntries(ctx context.Context, p pair, n int64) (*delta, error) {
+func isGroup(fact string) bool { return strings.HasPrefix(fact, "group ") }
+
+func (w *pieceWork) compareEntries(ctx context.Context, p pair, n int64) (*delta, error) {
 	step := p.pieceLen(n)
 	at := "-"
 	for {
-		f, err := c.from.entries(ctx, p.key, at, step)
+		f, err := w.from.entries(ctx, p.key, at, step)
 		if err != nil {
 			return nil, err
 		}
-		t, err := c.to.entries(ctx, p.key, at, step)
+		t, err := w.to.entries(ctx, p.key, at, step)
 		if err != nil {
 			return nil, err
 		}
 		for i := range max(len(f), len(t)) {
 			switch {
 			case i >= len(f):
-				return &delta{"no entry " + t[i].id, t[i].String()}, nil
+				return valueDelta("no entry "+t[i].id, t[i].String()), nil
 			case i >= len(t):
-				return &delta{f[i].String(), "no entry " + f[i].id}, nil
+				return valueDelta(f[i].String(), "no entry "+f[i].id), nil
 			case f[i].id != t[i].id || !slices.Equal(f[i].fields, t[i].fields):
-				return &delta{f[i].String(), t[i].String()}, nil
+				return valueDelta(f[i].String(), t[i].String()), nil
 			}
 		}
 		var more bool
@@ -206,7 +220,7 @@ func (e streamEntry) String() string {
 }
 
 // entries reads a page. Not XRangeN: it keeps fields in a map, without order or doubles.
-func (s *side) entries(ctx context.Context, key, from string, n int64) ([]streamEntry, error) {
+func (s *reader) entries(ctx context.Context, key, from string, n int64) ([]streamEntry, error) {
 	reply, err := s.c.Do(ctx, "xrange", key, from, "+", "count", n).Slice()
 	if err != nil {
 		return nil, err
@@ -239,14 +253,14 @@ func nextID(id string) (string, bool) {
 	return "", false
 }
 
-func (c *comparison) comparePending(ctx context.Context, key, group string) (*delta, error) {
+func (w *pieceWork) comparePending(ctx context.Context, key, group string) (*delta, error) {
 	at := "-"
 	for {
-		f, err := c.from.pending(ctx, key, group, at)
+		f, err := w.from.pending(ctx, key, group, at)
 		if err != nil {
 			return nil, err
 		}
-		t, err := c.to.pending(ctx, key, group, at)
+		t, err := w.to.pending(ctx, key, group, at)
 		if err != nil {
 			return nil, err
 		}
@@ -254,11 +268,11 @@ func (c *comparison) comparePending(ctx context.Context, key, group string) (*de
 		for i := range max(len(f), len(t)) {
 			switch {
 			case i >= len(f):
-				return &delta{name + "no more pending", name + t[i].String()}, nil
+				return groupDelta(name+"no more pending", name+t[i].String()), nil
 			case i >= len(t):
-				return &delta{name + f[i].String(), name + "no more pending"}, nil
+				return groupDelta(name+f[i].String(), name+"no more pending"), nil
 			case f[i] != t[i]:
-				return &delta{name + f[i].String(), name + t[i].String()}, nil
+				return groupDelta(name+f[i].String(), name+t[i].String()), nil
 			}
 		}
 		var more bool
@@ -280,7 +294,7 @@ func (e pendingEntry) String() string {
 	return fmt.Sprintf("pending %s consumer %s delivered %d times", e.id, short(e.consumer), e.count)
 }
 
-func (s *side) pending(ctx context.Context, key, group, from string) ([]pendingEntry, error) {
+func (s *reader) pending(ctx context.Context, key, group, from string) ([]pendingEntry, error) {
 	reply, err := s.c.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: group, Start: from, End: "+", Count: pieceN}).Result()
 	if isNil(err) {
 		err = nil
@@ -293,7 +307,7 @@ func (s *side) pending(ctx context.Context, key, group, from string) ([]pendingE
 }
 
 // deliveries reads when each pending entry was delivered last. It returns nil where the server is too old to say.
-func (s *side) deliveries(ctx context.Context, key string) (map[string]string, error) {
+func (s *reader) deliveries(ctx context.Context, key string) (map[string]string, error) {
 	info, err := s.xinfo(ctx, "stream", key, "full", "count", 0)
 	if err != nil {
 		if refused(err) {

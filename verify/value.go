@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -17,41 +18,117 @@ const (
 	shownBytes = 64      // of a name or value in a report
 )
 
-// compareValue reads a value of both sides in pieces. It returns nil when they are equal. A key that changes
-// meanwhile, its type included, looks different here; that is for the next round to settle.
-func (c *comparison) compareValue(ctx context.Context, p pair) (*delta, error) {
-	var d *delta
-	var err error
-	switch p.typ {
-	case "string":
-		d, err = c.compareString(ctx, p)
-	case "list":
-		d, err = c.compareList(ctx, p)
-	case "hash", "set", "zset":
-		d, err = c.compareMembers(ctx, p)
-	case "stream":
-		d, err = c.compareStream(ctx, p)
-	default:
-		// A module's type: nothing is known of it but its payload.
-		left, err := c.compareDumps(ctx, []pair{p})
-		if err != nil || len(left) == 0 {
-			return nil, err
-		}
-		return &delta{"payload of type " + p.typ, "another payload"}, nil
+// pair is a key of the same type at both sides.
+type pair struct {
+	key, typ string
+	size     int64 // the larger of both, -1 when unknown
+}
+
+// reader reads values of one side in pieces.
+type reader struct {
+	*side
+	c redis.UniversalClient
+}
+
+// pieceWork is the comparison of one value in pieces.
+type pieceWork struct {
+	*comparison
+	from, to *reader
+	late     *delta // of field expiries: counts if nothing else differs
+}
+
+// exec runs a pipeline of reads; every reply is a value or nil afterwards.
+func (s *reader) exec(ctx context.Context, p redis.Pipeliner) error {
+	cmds, err := p.Exec(ctx)
+	if err != nil && !isNil(err) {
+		return err
 	}
+	for _, cmd := range cmds { // Exec returns the first error, which may have been a nil reply
+		if err := cmd.Err(); err != nil && !isNil(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func valueDelta(from, to string) *delta { return &delta{kind: Value, from: from, to: to} }
+
+// compareLarge reads a value of both sides in pieces. It returns nil when they are equal. A key that changes meanwhile,
+// its type included, looks different here; that is for the next round to settle.
+func (c *comparison) compareLarge(ctx context.Context, sp Databases, p pair) (*delta, error) {
+	w := &pieceWork{comparison: c, from: &reader{c.from, c.from.client(sp.From)}, to: &reader{c.to, c.to.client(sp.To)}}
+	d, err := w.compareValue(ctx, p)
 	if err != nil && hasPrefix(err, "WRONGTYPE", "ERR no such key") {
-		return &delta{"changed while it was read", "changed while it was read"}, nil
+		return valueDelta("changed while it was read", "changed while it was read"), nil
+	}
+	if err != nil && refused(err) {
+		return nil, c.from.refusal(p.key, err)
+	}
+	if d == nil {
+		d = w.late
 	}
 	return d, err
 }
 
-func (c *comparison) compareString(ctx context.Context, p pair) (*delta, error) {
+func (w *pieceWork) compareValue(ctx context.Context, p pair) (*delta, error) {
+	if w.opt.LargeLength && p.size >= w.opt.LargeBytes {
+		return w.compareCounts(ctx, p)
+	}
+	switch p.typ {
+	case "string":
+		return w.compareString(ctx, p)
+	case "list":
+		return w.compareList(ctx, p)
+	case "hash", "set", "zset":
+		return w.compareMembers(ctx, p)
+	case "stream":
+		return w.compareStream(ctx, p)
+	default:
+		return w.compareOpaque(ctx, p)
+	}
+}
+
+// compareOpaque compares a value of a module's type: nothing is known of it but its payload.
+func (w *pieceWork) compareOpaque(ctx context.Context, p pair) (*delta, error) {
+	f, err := w.from.c.Dump(ctx, p.key).Result()
+	if err != nil && !isNil(err) {
+		return nil, err
+	}
+	t, err := w.to.c.Dump(ctx, p.key).Result()
+	if err != nil && !isNil(err) {
+		return nil, err
+	}
+	// Without version and checksum, which are the server's.
+	if f[:max(len(f)-10, 0)] == t[:max(len(t)-10, 0)] {
+		return nil, nil
+	}
+	return valueDelta("a payload of type "+p.typ, "another payload"), nil
+}
+
+// compareCounts compares lengths only.
+func (w *pieceWork) compareCounts(ctx context.Context, p pair) (*delta, error) {
+	name := lengthCommand(p.typ)
+	if name == "" {
+		return nil, nil
+	}
+	f, err := w.from.c.Do(ctx, name, p.key).Int64()
+	if err != nil {
+		return nil, err
+	}
+	t, err := w.to.c.Do(ctx, name, p.key).Int64()
+	if err != nil {
+		return nil, err
+	}
+	return countDelta(f, t, "long"), nil
+}
+
+func (w *pieceWork) compareString(ctx context.Context, p pair) (*delta, error) {
 	for at := int64(0); ; at += pieceBytes {
-		f, err := c.from.c.GetRange(ctx, p.key, at, at+pieceBytes-1).Result()
+		f, err := w.from.c.GetRange(ctx, p.key, at, at+pieceBytes-1).Result()
 		if err != nil {
 			return nil, err
 		}
-		t, err := c.to.c.GetRange(ctx, p.key, at, at+pieceBytes-1).Result()
+		t, err := w.to.c.GetRange(ctx, p.key, at, at+pieceBytes-1).Result()
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +138,7 @@ func (c *comparison) compareString(ctx context.Context, p pair) (*delta, error) 
 				i++
 			}
 			where := fmt.Sprintf("at byte %d ", at+int64(i))
-			return &delta{where + short(f[i:]), where + short(t[i:])}, nil
+			return valueDelta(where+short(f[i:]), where+short(t[i:])), nil
 		}
 		if len(f) < pieceBytes {
 			return nil, nil
@@ -69,29 +146,29 @@ func (c *comparison) compareString(ctx context.Context, p pair) (*delta, error) 
 	}
 }
 
-func (c *comparison) compareList(ctx context.Context, p pair) (*delta, error) {
-	nf, err := c.from.c.LLen(ctx, p.key).Result()
+func (w *pieceWork) compareList(ctx context.Context, p pair) (*delta, error) {
+	nf, err := w.from.c.LLen(ctx, p.key).Result()
 	if err != nil {
 		return nil, err
 	}
-	nt, err := c.to.c.LLen(ctx, p.key).Result()
+	nt, err := w.to.c.LLen(ctx, p.key).Result()
 	if err != nil {
 		return nil, err
 	}
 	step := p.pieceLen(min(nf, nt))
 	for at := int64(0); at < min(nf, nt); at += step {
-		f, err := c.from.c.LRange(ctx, p.key, at, at+step-1).Result()
+		f, err := w.from.c.LRange(ctx, p.key, at, at+step-1).Result()
 		if err != nil {
 			return nil, err
 		}
-		t, err := c.to.c.LRange(ctx, p.key, at, at+step-1).Result()
+		t, err := w.to.c.LRange(ctx, p.key, at, at+step-1).Result()
 		if err != nil {
 			return nil, err
 		}
 		for i := range min(len(f), len(t)) {
 			if f[i] != t[i] {
 				where := fmt.Sprintf("index %d ", at+int64(i))
-				return &delta{where + short(f[i]), where + short(t[i])}, nil
+				return valueDelta(where+short(f[i]), where+short(t[i])), nil
 			}
 		}
 	}
@@ -102,7 +179,7 @@ func countDelta(from, to int64, what string) *delta {
 	if from == to {
 		return nil
 	}
-	return &delta{fmt.Sprintf("%d %s", from, what), fmt.Sprintf("%d %s", to, what)}
+	return valueDelta(fmt.Sprintf("%d %s", from, what), fmt.Sprintf("%d %s", to, what))
 }
 
 // pieceLen is how many of n elements one reply may hold.
@@ -119,23 +196,23 @@ type member struct{ name, value string }
 
 // compareMembers looks up each member of the source at the target, and then, unless the counts agree, each of the
 // target at the source. SCAN may give a member twice; that does no harm.
-func (c *comparison) compareMembers(ctx context.Context, p pair) (*delta, error) {
-	nf, err := c.from.memberN(ctx, p)
+func (w *pieceWork) compareMembers(ctx context.Context, p pair) (*delta, error) {
+	nf, err := w.from.memberN(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	nt, err := c.to.memberN(ctx, p)
+	nt, err := w.to.memberN(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	d, err := c.lookUp(ctx, p, c.from, c.to, nf)
+	d, err := w.lookUp(ctx, p, w.from, w.to, nf)
 	if d != nil || err != nil {
 		return d, err
 	}
 	if nf == nt {
 		return nil, nil
 	}
-	d, err = c.lookUp(ctx, p, c.to, c.from, nt)
+	d, err = w.lookUp(ctx, p, w.to, w.from, nt)
 	if d != nil {
 		d.from, d.to = d.to, d.from
 	}
@@ -146,7 +223,7 @@ func (c *comparison) compareMembers(ctx context.Context, p pair) (*delta, error)
 }
 
 // lookUp finds the first member of a that b does not have alike.
-func (c *comparison) lookUp(ctx context.Context, p pair, a, b *side, n int64) (*delta, error) {
+func (w *pieceWork) lookUp(ctx context.Context, p pair, a, b *reader, n int64) (*delta, error) {
 	step := p.pieceLen(n)
 	var cursor uint64
 	for {
@@ -158,7 +235,7 @@ func (c *comparison) lookUp(ctx context.Context, p pair, a, b *side, n int64) (*
 		for len(ms) > 0 {
 			piece := ms[:min(int(step), len(ms))]
 			ms = ms[len(piece):]
-			d, err := c.lookUpPiece(ctx, p, a, b, piece)
+			d, err := w.lookUpPiece(ctx, p, a, b, piece)
 			if d != nil || err != nil {
 				return d, err
 			}
@@ -170,7 +247,7 @@ func (c *comparison) lookUp(ctx context.Context, p pair, a, b *side, n int64) (*
 	}
 }
 
-func (c *comparison) lookUpPiece(ctx context.Context, p pair, a, b *side, piece []member) (*delta, error) {
+func (w *pieceWork) lookUpPiece(ctx context.Context, p pair, a, b *reader, piece []member) (*delta, error) {
 	names := make([]string, len(piece))
 	for i, m := range piece {
 		names[i] = m.name
@@ -184,10 +261,10 @@ func (c *comparison) lookUpPiece(ctx context.Context, p pair, a, b *side, piece 
 	}
 	for i, m := range piece {
 		if t := theirs[i]; t == nil || *t != m.value {
-			return &delta{memberText(p.typ, m.name, &m.value), memberText(p.typ, m.name, t)}, nil
+			return valueDelta(memberText(p.typ, m.name, &m.value), memberText(p.typ, m.name, t)), nil
 		}
 	}
-	if p.typ != "hash" || !a.fieldExpiry || !b.fieldExpiry {
+	if p.typ != "hash" || w.late != nil || !a.offer.fieldExpiry || !b.offer.fieldExpiry {
 		return nil, nil
 	}
 	ea, err := a.fieldExpiries(ctx, p.key, names)
@@ -200,15 +277,20 @@ func (c *comparison) lookUpPiece(ctx context.Context, p pair, a, b *side, piece 
 	}
 	for i := range min(len(ea), len(eb)) {
 		f, t := ea[i], eb[i]
-		if a == c.to {
+		if a == w.to {
 			f, t = t, f
 		}
-		if !c.expiryEqual(f, t, c.opt.TTLTolerance) {
-			field := "field " + short(names[i]) + " "
-			return &delta{field + expiryText(ea[i]), field + expiryText(eb[i])}, nil
+		if !w.expiryEqual(f, t, w.opt.TTLTolerance) {
+			// Only if all else is equal, which is not known yet.
+			w.late = cmp.Or(w.late, &delta{kind: FieldExpiry, from: fieldExpiryText(names[i], f), to: fieldExpiryText(names[i], t)})
+			return nil, nil
 		}
 	}
 	return nil, nil
+}
+
+func fieldExpiryText(name string, ms int64) string {
+	return "field " + short(name) + " " + expiryText(ms)
 }
 
 func memberText(typ, name string, value *string) string {
@@ -228,7 +310,7 @@ func memberText(typ, name string, value *string) string {
 	}
 }
 
-func (s *side) memberN(ctx context.Context, p pair) (int64, error) {
+func (s *reader) memberN(ctx context.Context, p pair) (int64, error) {
 	switch p.typ {
 	case "hash":
 		return s.c.HLen(ctx, p.key).Result()
@@ -239,7 +321,7 @@ func (s *side) memberN(ctx context.Context, p pair) (int64, error) {
 	}
 }
 
-func (s *side) members(ctx context.Context, p pair, cursor uint64, n int64) ([]member, uint64, error) {
+func (s *reader) members(ctx context.Context, p pair, cursor uint64, n int64) ([]member, uint64, error) {
 	var flat []string
 	var next uint64
 	var err error
@@ -284,7 +366,7 @@ func floatText(f float64) string {
 }
 
 // values looks up members by name: nil for one that is not there.
-func (s *side) values(ctx context.Context, p pair, names []string) ([]*string, error) {
+func (s *reader) values(ctx context.Context, p pair, names []string) ([]*string, error) {
 	switch p.typ {
 	case "hash":
 		reply, err := s.c.HMGet(ctx, p.key, names...).Result()
@@ -305,9 +387,9 @@ func (s *side) values(ctx context.Context, p pair, names []string) ([]*string, e
 	}
 }
 
-func (s *side) setValues(ctx context.Context, key string, names []string) ([]*string, error) {
+func (s *reader) setValues(ctx context.Context, key string, names []string) ([]*string, error) {
 	is := make([]bool, len(names))
-	if s.multiMember {
+	if s.offer.multiMember {
 		members := make([]any, len(names))
 		for i, n := range names {
 			members[i] = n
@@ -338,15 +420,15 @@ func (s *side) setValues(ctx context.Context, key string, names []string) ([]*st
 	return vs, nil
 }
 
-func (s *side) scores(ctx context.Context, key string, names []string) ([]*string, error) {
+func (s *reader) scores(ctx context.Context, key string, names []string) ([]*string, error) {
 	vs := make([]*string, len(names))
-	if !s.multiMember {
+	if !s.offer.multiMember {
 		p := s.c.Pipeline()
 		cmds := make([]*redis.FloatCmd, len(names))
 		for i, n := range names {
 			cmds[i] = p.ZScore(ctx, key, n)
 		}
-		if err := s.exec(ctx, p, "read scores"); err != nil {
+		if err := s.exec(ctx, p); err != nil {
 			return nil, err
 		}
 		for i, c := range cmds {
@@ -380,7 +462,7 @@ func (s *side) scores(ctx context.Context, key string, names []string) ([]*strin
 }
 
 // fieldExpiries reads the expiry of fields, 0 for none.
-func (s *side) fieldExpiries(ctx context.Context, key string, names []string) ([]int64, error) {
+func (s *reader) fieldExpiries(ctx context.Context, key string, names []string) ([]int64, error) {
 	args := []any{"hpexpiretime", key, "fields", len(names)}
 	for _, n := range names {
 		args = append(args, n)

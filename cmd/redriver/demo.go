@@ -187,7 +187,7 @@ func (d *demo) loadAndCompare(ctx context.Context, s *session, from, to *rediste
 	}
 	d.tell(s, "%s commands written in %s; the last of them was at the target within %s", count(written),
 		stopped.Sub(began).Round(time.Second), time.Since(stopped).Round(10*time.Millisecond))
-	return verify.Compare(ctx, from.Client(), to.Client(), verify.Options{Rounds: demoRounds, MaxListed: demoListed, ExpiryHold: connectors.DefaultExpiryHold})
+	return verify.Compare(ctx, verify.At(from.Addrs()...), verify.At(to.Addrs()...), verify.Options{Rounds: demoRounds, MaxListed: demoListed, ExpiryHold: connectors.DefaultExpiryHold})
 }
 
 func (d *demo) writers(from *redistest.Cluster) ([]*load.Writer, error) {

@@ -72,7 +72,12 @@ func execute(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	if err == nil {
 		return connectors.CodeOK
 	}
-	say(stderr, "redriver: %v", err)
+	if text := err.Error(); text != "" {
+		say(stderr, "redriver: %s", text)
+	}
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
 	if isUsage(err) {
 		return connectors.CodeConfig
 	}
@@ -104,7 +109,7 @@ every write, in the order of its slot, once.
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{err, c.CommandPath()} })
-	root.AddCommand(a.runCommand(), a.syncCommand(), a.demoCommand(), a.finishCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.syncCommand(), a.demoCommand(), a.finishCommand(), a.verifyCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 

@@ -49,7 +49,7 @@ func TestSyncGoesOnAfterAKill(t *testing.T) {
 	if code, output := binary(t, append(args, "--until-synced")...); code != connectors.CodeOK {
 		t.Fatalf("code %d\n%s", code, output)
 	}
-	result, err := verify.Compare(t.Context(), from.Client(), to.Client(), verify.Options{ExpiryHold: connectors.DefaultExpiryHold})
+	result, err := verify.Compare(t.Context(), verify.At(from.Addrs()...), verify.At(to.Addrs()...), verify.Options{ExpiryHold: connectors.DefaultExpiryHold})
 	if err != nil || !result.Identical() || result.Keys != 400 {
 		t.Errorf("%v, %v", err, result)
 	}

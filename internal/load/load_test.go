@@ -26,6 +26,14 @@ func single(tb testing.TB) *redis.Client {
 	return testkit.New(tb).Server("").Client()
 }
 
+// at is the deployment that a client speaks with.
+func at(c redis.UniversalClient) verify.Deployment {
+	if cc, ok := c.(*redis.ClusterClient); ok {
+		return verify.At(cc.Options().Addrs...)
+	}
+	return verify.At(c.(*redis.Client).Options().Addr)
+}
+
 func TestFillIsTheSameForTheSameSeed(t *testing.T) {
 	a, b := cluster(t, 3), cluster(t, 1)
 	cfg := load.FillConfig{Keys: 5000, Seed: 7, TTLShare: 0.2, Prefix: "p:"}
@@ -36,7 +44,7 @@ func TestFillIsTheSameForTheSameSeed(t *testing.T) {
 		cfg.Workers, cfg.Pipeline = 2, 33
 	}
 	// Expiry is relative, consumers are seen and entries delivered when they are.
-	r, err := verify.Compare(t.Context(), a, b, verify.Options{TTLTolerance: 2 * time.Minute, MaxListed: 10_000})
+	r, err := verify.Compare(t.Context(), at(a), at(b), verify.Options{TTLTolerance: 2 * time.Minute, MaxListed: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +299,7 @@ func BenchmarkCompare(b *testing.B) {
 		}
 	}
 	for b.Loop() {
-		r, err := verify.Compare(b.Context(), from, to, verify.Options{})
+		r, err := verify.Compare(b.Context(), at(from), at(to), verify.Options{})
 		if err != nil || !r.Identical() {
 			b.Fatal(r, err)
 		}
@@ -319,7 +327,7 @@ func TestReplicaIsIdentical(t *testing.T) {
 	if n, err := master.Do(t.Context(), "wait", 1, 10_000).Int(); n != 1 || err != nil {
 		t.Fatalf("wait: %d, %v", n, err)
 	}
-	r, err := verify.Compare(t.Context(), master, replica, verify.Options{Rounds: 3, Interval: 500 * time.Millisecond})
+	r, err := verify.Compare(t.Context(), at(master), at(replica), verify.Options{Rounds: 3, Interval: 500 * time.Millisecond})
 	if err != nil || !r.Identical() || r.Keys < 3000 {
 		t.Errorf("%v, %v", r, err)
 	}

@@ -1,0 +1,141 @@
+package connectors
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/topology"
+	"github.com/redriver/redriver/sink"
+)
+
+// settleStall is how long nothing may move before a pipeline counts as stopped.
+const settleStall = time.Minute
+
+// Settle waits until what the sources of this configuration hold now is at the targets of its sinks. The connectors run
+// elsewhere: where they stand is read from Kafka alone. Writes that go on do not keep it from ending.
+func (cfg *Config) Settle(ctx context.Context) error {
+	adm, err := cfg.Worker.Kafka.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	for i := range cfg.Connectors {
+		if con := &cfg.Connectors[i]; con.Kind == KindSource {
+			if err := cfg.settleSource(ctx, adm, con); err != nil {
+				return fmt.Errorf("connector %s: %w", con.Name, err)
+			}
+		}
+	}
+	for i := range cfg.Connectors {
+		if con := &cfg.Connectors[i]; con.Kind == KindSink {
+			if err := settleSink(ctx, adm, con); err != nil {
+				return fmt.Errorf("connector %s: %w", con.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// settleSource waits until all that the masters have now is committed in Kafka.
+func (cfg *Config) settleSource(ctx context.Context, adm *kadm.Client, con *Connector) error {
+	goals, err := masterPositions(ctx, con)
+	if err != nil {
+		return err
+	}
+	topic := offsets.Topic(con.Prefix())
+	return poll(ctx, func() (behind []string, err error) {
+		spans, err := kafka.Spans(ctx, adm, topic)
+		if err != nil {
+			return nil, err
+		}
+		var state offsets.State
+		err = cfg.Worker.Kafka.ReadCommitted(ctx, topic, spans, func(rec *kgo.Record) error {
+			return state.Apply(con.Name, rec.Key, rec.Value)
+		})
+		if err != nil {
+			return nil, err
+		}
+		at := map[event.ReplID]offsets.Position{}
+		for _, p := range state.Positions {
+			at[p.ReplID] = p
+		}
+		for addr, goal := range goals {
+			p, ok := at[goal.ReplID]
+			switch {
+			case !ok:
+				behind = append(behind, fmt.Sprintf("master %s: nothing of its replication ID %s is in Kafka", addr, goal.ReplID))
+			case p.Snapshot != nil:
+				behind = append(behind, fmt.Sprintf("master %s: its snapshot is at entry %d", addr, p.Snapshot.Entries))
+			case p.Offset < goal.Offset:
+				behind = append(behind, fmt.Sprintf("master %s: offset %d of %d is in Kafka", addr, p.Offset, goal.Offset))
+			}
+		}
+		return behind, nil
+	})
+}
+
+func masterPositions(ctx context.Context, con *Connector) (map[string]event.Position, error) {
+	top, err := topology.Discover(ctx, con.Dialer(), con.Seeds())
+	if err != nil {
+		return nil, err
+	}
+	goals := map[string]event.Position{}
+	for i := range top.Shards {
+		if sh := &top.Shards[i]; !sh.Slots.IsEmpty() {
+			if goals[sh.Master.Addr], err = masterPosition(ctx, con, sh.Master.Addr); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return goals, nil
+}
+
+// settleSink waits until a sink has committed the log up to where it ends now.
+func settleSink(ctx context.Context, adm *kadm.Client, con *Connector) error {
+	topic := offsets.ChangesTopic(con.Prefix())
+	spans, err := kafka.Spans(ctx, adm, topic)
+	if err != nil {
+		return err
+	}
+	return poll(ctx, func() (behind []string, err error) {
+		committed, err := adm.FetchOffsets(ctx, sink.GroupName(con.Name))
+		if err != nil {
+			return nil, fmt.Errorf("read the sink's commits: %w", err)
+		}
+		for p, span := range spans {
+			at, ok := committed.Lookup(topic, p)
+			if span.End > span.Start && (!ok || at.At < span.End) {
+				behind = append(behind, fmt.Sprintf("partition %d: offset %d of %d is applied", p, max(at.At, 0), span.End))
+			}
+		}
+		return behind, nil
+	})
+}
+
+// poll waits until nothing is behind, or nothing has moved for too long.
+func poll(ctx context.Context, look func() (behind []string, err error)) error {
+	last, since := "", time.Now()
+	for {
+		behind, err := look()
+		if err != nil || len(behind) == 0 {
+			return err
+		}
+		if now := fmt.Sprint(len(behind), behind[0]); now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) > settleStall {
+			return fmt.Errorf("nothing has moved for %s, is it running? %s", settleStall, strings.Join(behind[:min(len(behind), 3)], "; "))
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}

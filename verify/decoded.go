@@ -1,0 +1,427 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/redriver/redriver/redis/rdb"
+)
+
+// payloadFooter is version and checksum at the end of a DUMP payload. The checksum is not verified: it went through
+// memory and a connection that has its own.
+const payloadFooter = 10
+
+// valueComparer compares DUMP payloads by what they mean. It belongs to one goroutine at a time.
+type valueComparer struct {
+	holdMs    int64
+	tolerance time.Duration
+	from, to  *rdb.Decoder
+	seed      maphash.Seed
+	record    []byte // scratch: one element as it is hashed
+}
+
+func newValueComparer(opt *Options) *valueComparer {
+	cfg := rdb.DecoderConfig{MaxBlobBytes: 1 << 30}
+	return &valueComparer{
+		holdMs: opt.ExpiryHold.Milliseconds(), tolerance: opt.TTLTolerance, from: rdb.NewDecoder(cfg), to: rdb.NewDecoder(cfg),
+		seed: maphash.MakeSeed(),
+	}
+}
+
+// value is a payload in its parts.
+type value struct {
+	typ    byte
+	body   []byte
+	format rdb.Format
+	kind   rdb.ValueKind // 0: not known to this version
+}
+
+func parsePayload(p []byte) (value, bool) {
+	if len(p) < 1+payloadFooter {
+		return value{}, false
+	}
+	at := len(p) - payloadFooter
+	v := value{typ: p[0], body: p[1:at], format: rdb.FormatOf(int(binary.LittleEndian.Uint16(p[at:])))}
+	v.kind, _ = rdb.KindOf(v.typ, v.format)
+	return v, true
+}
+
+// compare returns nil for equal values. ok is false when these payloads do not tell; nil stands for a key that is gone.
+func (d *valueComparer) compare(from, to []byte) (found *delta, ok bool) {
+	f, fok := parsePayload(from)
+	t, tok := parsePayload(to)
+	switch {
+	case !fok && !tok:
+		return nil, true
+	case !fok || !tok:
+		return valueDelta("gone while it was read", "gone while it was read"), true
+	case f.kind != t.kind && f.kind != 0 && t.kind != 0:
+		found = &delta{kind: Type, from: f.kind.String(), to: t.kind.String()}
+	case d.sameBytes(f, t):
+		return nil, true
+	case f.kind == 0 || t.kind == 0:
+		return nil, false
+	default:
+		var err error
+		if found, err = d.compareValues(f, t); err != nil {
+			return nil, false
+		}
+	}
+	if found != nil {
+		found.fromPrint, found.toPrint = xxhash.Sum64(from[:len(from)-payloadFooter]), xxhash.Sum64(to[:len(to)-payloadFooter])
+	}
+	return found, true
+}
+
+// sameBytes tells whether equal bytes prove equal values. Where the target has a hold, equal expiry times of fields are
+// a difference.
+func (d *valueComparer) sameBytes(f, t value) bool {
+	return f.typ == t.typ && (f.typ < firstFamilyType || f.format.Valkey == t.format.Valkey) &&
+		bytes.Equal(f.body, t.body) && (d.holdMs == 0 || !mayHoldFieldExpiry(f.typ))
+}
+
+// firstFamilyType is the first type byte that means one thing under Redis and another under Valkey.
+const firstFamilyType = 22
+
+// mayHoldFieldExpiry tells whether a value of this type byte may have expiry times inside: hashes of Redis 7.4 and
+// Valkey 9.
+func mayHoldFieldExpiry(typ byte) bool { return typ >= firstFamilyType && typ <= 25 }
+
+func (d *valueComparer) compareValues(f, t value) (*delta, error) {
+	d.from.ResetBytes(f.typ, f.body, f.format)
+	d.to.ResetBytes(t.typ, t.body, t.format)
+	switch f.kind {
+	case rdb.ValueSet, rdb.ValueHash, rdb.ValueZset:
+		return d.compareUnordered(f, t)
+	case rdb.ValueModule:
+		return valueDelta("a payload of a module's type", "another payload"), nil
+	case rdb.ValueStream:
+		return d.compareStreams()
+	default:
+		return d.compareInOrder()
+	}
+}
+
+// pairUp reads one element of each side; both are nil at the end of both.
+func (d *valueComparer) pairUp() (f, t *rdb.Element, err error) {
+	f, err = d.from.Next()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	t, err = d.to.Next()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	return f, t, nil
+}
+
+// compareInOrder compares strings, piece by piece, and lists.
+func (d *valueComparer) compareInOrder() (*delta, error) {
+	for i := 0; ; i++ {
+		f, t, err := d.pairUp()
+		if err != nil || f == nil && t == nil {
+			return nil, err
+		}
+		if f != nil && t != nil && bytes.Equal(f.Value, t.Value) {
+			continue
+		}
+		if d.from.Kind() == rdb.ValueList {
+			where := fmt.Sprintf("index %d ", i)
+			return valueDelta(itemText(where, f), itemText(where, t)), nil
+		}
+		at := 0
+		for at < len(f.Value) && at < len(t.Value) && f.Value[at] == t.Value[at] {
+			at++
+		}
+		where := fmt.Sprintf("at byte %d ", f.Offset+int64(at))
+		return valueDelta(where+short(string(f.Value[at:])), where+short(string(t.Value[at:]))), nil
+	}
+}
+
+func itemText(where string, e *rdb.Element) string {
+	if e == nil {
+		return "no " + strings.TrimSpace(where)
+	}
+	return where + short(string(e.Value))
+}
+
+// sum is of a bag of elements: the same for every order of them, and another, but for one chance in 2^64, for another
+// bag. The seed is new in each process, so nobody can make two bags collide.
+type sum struct {
+	hashes uint64
+	n      int
+}
+
+// compareUnordered compares the bags first, and looks for the difference only if there is one.
+func (d *valueComparer) compareUnordered(f, t value) (*delta, error) {
+	// Small sorted sets hold whole scores as integers, so that -0 is stored as 0: Redis's own replicas differ in that.
+	exactZero := f.typ == zsetDoubles && t.typ == zsetDoubles
+	a, err := d.sumOf(d.from, d.holdMs, exactZero)
+	if err != nil {
+		return nil, err
+	}
+	b, err := d.sumOf(d.to, 0, exactZero)
+	if err != nil || a == b {
+		return nil, err
+	}
+	d.from.ResetBytes(f.typ, f.body, f.format)
+	d.to.ResetBytes(t.typ, t.body, t.format)
+	return d.findMember(exactZero)
+}
+
+// zsetDoubles is the type byte of sorted sets whose scores are stored bit by bit.
+const zsetDoubles = 5
+
+func (d *valueComparer) sumOf(dec *rdb.Decoder, holdMs int64, exactZero bool) (sum, error) {
+	var s sum
+	for {
+		e, err := dec.Next()
+		if errors.Is(err, io.EOF) {
+			return s, nil
+		}
+		if err != nil {
+			return s, err
+		}
+		d.record = appendElement(d.record[:0], e, holdMs, exactZero)
+		s.hashes += maphash.Bytes(d.seed, d.record)
+		s.n++
+	}
+}
+
+// appendElement writes an element so that no two have the same bytes.
+func appendElement(dst []byte, e *rdb.Element, holdMs int64, exactZero bool) []byte {
+	name, val := nameOf(e), []byte(nil)
+	if e.Kind == rdb.ElementField {
+		val = e.Value
+	}
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(len(name)))
+	dst = append(dst, name...)
+	dst = append(dst, val...)
+	if e.Kind == rdb.ElementScored {
+		dst = binary.LittleEndian.AppendUint64(dst, scoreBits(e.Score, exactZero))
+	}
+	if e.Kind == rdb.ElementField && e.ExpireAtMs != 0 {
+		dst = binary.LittleEndian.AppendUint64(append(dst, 0xff), uint64(e.ExpireAtMs+holdMs))
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(len(val)))
+	}
+	return dst
+}
+
+func scoreBits(score float64, exactZero bool) uint64 {
+	if score == 0 && !exactZero {
+		return 0
+	}
+	return math.Float64bits(score)
+}
+
+// nameOf is what an element of a set, sorted set or hash is known by.
+func nameOf(e *rdb.Element) []byte {
+	if e.Kind == rdb.ElementField {
+		return e.Field
+	}
+	return e.Value
+}
+
+// inside is what a member has at one side.
+type inside struct {
+	value    string // of a field, or the score
+	bits     uint64
+	expireMs int64
+}
+
+func insideOf(e *rdb.Element, exactZero bool) inside {
+	switch e.Kind {
+	case rdb.ElementField:
+		return inside{value: string(e.Value), expireMs: e.ExpireAtMs}
+	case rdb.ElementScored:
+		return inside{value: floatText(e.Score), bits: scoreBits(e.Score, exactZero)}
+	default: // of a set
+		return inside{}
+	}
+}
+
+// findMember names the first member that differs: in being there, then in value, then in expiry.
+func (d *valueComparer) findMember(exactZero bool) (*delta, error) {
+	typ := d.from.Kind().String()
+	left := map[string]inside{}
+	for {
+		e, err := d.from.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		left[string(nameOf(e))] = insideOf(e, exactZero)
+	}
+	var late *delta
+	for {
+		e, err := d.to.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		name, t := string(nameOf(e)), insideOf(e, exactZero)
+		f, ok := left[name]
+		switch {
+		case !ok:
+			return valueDelta(memberText(typ, name, nil), memberText(typ, name, &t.value)), nil
+		case f.bits != t.bits, f.bits == 0 && typ == "hash" && f.value != t.value:
+			return valueDelta(memberText(typ, name, &f.value), memberText(typ, name, &t.value)), nil
+		case late == nil && !d.expiryEqual(f.expireMs, t.expireMs):
+			late = &delta{kind: FieldExpiry, from: fieldExpiryText(name, f.expireMs), to: fieldExpiryText(name, t.expireMs)}
+		}
+		delete(left, name)
+	}
+	for name, f := range left {
+		return valueDelta(memberText(typ, name, &f.value), memberText(typ, name, nil)), nil
+	}
+	return late, nil
+}
+
+func (d *valueComparer) expiryEqual(from, to int64) bool {
+	if from == 0 || to == 0 {
+		return from == to
+	}
+	by := to - from - d.holdMs
+	return max(by, -by) <= d.tolerance.Milliseconds()
+}
+
+// compareStreams compares all that a stream holds but when a consumer was last seen and how much a group has read, in
+// which Redis's own replicas differ, and what only one side's version knows.
+func (d *valueComparer) compareStreams() (*delta, error) {
+	for {
+		f, t, err := d.pairUp()
+		if err != nil {
+			return nil, err
+		}
+		if f != nil && f.Kind == rdb.ElementProducers {
+			f = nil
+		}
+		if t != nil && t.Kind == rdb.ElementProducers {
+			t = nil
+		}
+		if f == nil && t == nil {
+			return nil, nil
+		}
+		if f == nil || t == nil || f.Kind != t.Kind {
+			return streamDelta(f, t), nil
+		}
+		if !sameElement(f, t) {
+			return streamDelta(f, t), nil
+		}
+	}
+}
+
+func sameElement(f, t *rdb.Element) bool {
+	switch f.Kind {
+	case rdb.ElementEntry:
+		if f.ID != t.ID || len(f.Fields) != len(t.Fields) {
+			return false
+		}
+		for i := range f.Fields {
+			if !bytes.Equal(f.Fields[i], t.Fields[i]) {
+				return false
+			}
+		}
+		return true
+	case rdb.ElementMeta:
+		a, b := f.Meta, t.Meta
+		return a.Length == b.Length && a.LastID == b.LastID &&
+			(!a.Known || !b.Known || a.MaxDeletedID == b.MaxDeletedID && a.EntriesAdded == b.EntriesAdded)
+	case rdb.ElementGroup:
+		return bytes.Equal(f.Group, t.Group) && f.ID == t.ID
+	case rdb.ElementConsumer:
+		return bytes.Equal(f.Group, t.Group) && bytes.Equal(f.Consumer, t.Consumer)
+	default:
+		return f.ID == t.ID && bytes.Equal(f.Consumer, t.Consumer) && f.DeliveredAtMs == t.DeliveredAtMs && f.DeliveryCount == t.DeliveryCount
+	}
+}
+
+// streamDelta words the first elements that are not the same.
+func streamDelta(f, t *rdb.Element) *delta {
+	if f != nil && t != nil && f.Kind == rdb.ElementMeta && t.Kind == rdb.ElementMeta {
+		from, to := metaText(f.Meta, t.Meta)
+		return valueDelta(from, to)
+	}
+	kind := Group
+	for _, e := range []*rdb.Element{f, t} {
+		if e != nil && (e.Kind == rdb.ElementEntry || e.Kind == rdb.ElementMeta) {
+			kind = Value
+		}
+	}
+	return &delta{kind: kind, from: streamText(f, t), to: streamText(t, f)}
+}
+
+// metaText names the first thing that two streams know differently about themselves.
+func metaText(f, t rdb.StreamMeta) (from, to string) {
+	name, a, b := "max-deleted-entry-id ", f.MaxDeletedID.String(), t.MaxDeletedID.String()
+	switch {
+	case f.Length != t.Length:
+		name, a, b = "length ", strconv.FormatUint(f.Length, 10), strconv.FormatUint(t.Length, 10)
+	case f.LastID != t.LastID:
+		name, a, b = "last-generated-id ", f.LastID.String(), t.LastID.String()
+	case f.EntriesAdded != t.EntriesAdded:
+		name, a, b = "entries-added ", strconv.FormatUint(f.EntriesAdded, 10), strconv.FormatUint(t.EntriesAdded, 10)
+	}
+	return name + a, name + b
+}
+
+// streamText says what one side has where the other has something else.
+func streamText(e, other *rdb.Element) string {
+	if e == nil || other != nil && e.Kind == rdb.ElementMeta && other.Kind != rdb.ElementMeta {
+		return "no " + elementName(other)
+	}
+	text := elementName(e)
+	switch e.Kind {
+	case rdb.ElementEntry:
+		var b strings.Builder
+		b.WriteString(text)
+		for _, f := range e.Fields {
+			b.WriteString(" " + short(string(f)))
+		}
+		return shorten(b.String())
+	case rdb.ElementGroup:
+		return text + " last-delivered-id " + e.ID.String()
+	case rdb.ElementPending:
+		return fmt.Sprintf("%s delivered %d times, delivered at %d", text, e.DeliveryCount, e.DeliveredAtMs)
+	default:
+		return text
+	}
+}
+
+func elementName(e *rdb.Element) string {
+	switch e.Kind {
+	case rdb.ElementEntry:
+		return "entry " + e.ID.String()
+	case rdb.ElementGroup:
+		return "group " + short(string(e.Group))
+	case rdb.ElementConsumer:
+		return "group " + short(string(e.Group)) + " consumer " + short(string(e.Consumer))
+	case rdb.ElementPending:
+		return "group " + short(string(e.Group)) + " consumer " + short(string(e.Consumer)) + " pending " + e.ID.String()
+	default:
+		return "more"
+	}
+}
+
+// shorten keeps a text that lists many things readable.
+func shorten(text string) string {
+	const shown = 200
+	if len(text) > shown {
+		return text[:shown] + "..."
+	}
+	return text
+}

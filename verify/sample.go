@@ -1,0 +1,178 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/redriver/redriver/redis/resp"
+)
+
+// sampleTries is how often a random key is drawn for each that is wanted: the filter, our own keys and keys drawn twice
+// take their share.
+const sampleTries = 20
+
+// sample compares random keys, half of them drawn at each side. RANDOMKEY does not draw all keys alike often; it is what
+// a server has.
+func (c *comparison) sample(ctx context.Context) error {
+	for _, l := range c.listings {
+		if err := l.size(ctx); err != nil {
+			return err
+		}
+		c.total += l.total
+	}
+	c.total = min(c.total, int64(c.opt.SampleN))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.opt.Workers)
+	for _, l := range c.listings {
+		var of int64
+		for _, other := range c.listings {
+			if other.to == l.to {
+				of += other.total
+			}
+		}
+		if of == 0 {
+			continue
+		}
+		want := int(float64(c.opt.SampleN) / 2 * float64(l.total) / float64(of))
+		if !l.to {
+			want += c.opt.SampleN % 2
+		}
+		keys, err := l.draw(ctx, c, want)
+		if err != nil {
+			return err
+		}
+		for some := range slices.Chunk(keys, c.opt.Page) {
+			g.Go(func() error {
+				c.scanned.Add(int64(len(some)))
+				if err := c.filterTypes(ctx, l, &some); err != nil {
+					return err
+				}
+				return c.compareListed(ctx, l.pair, some, nil)
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// draw returns random keys of a listing's side, each master's share by how many it has.
+func (l *listing) draw(ctx context.Context, c *comparison, want int) ([]string, error) {
+	nodes := l.s.now().nodes
+	var all []string
+	for _, n := range nodes {
+		cn, err := n.take(ctx, l.db())
+		if err != nil {
+			return nil, err
+		}
+		r, err := cn.one("DBSIZE")
+		if err != nil {
+			n.give(cn, refused(err))
+			return nil, err
+		}
+		share := int(float64(want)*float64(r.Int)/float64(max(l.total, 1)) + 0.999)
+		keys, err := drawFrom(cn, c, min(share, want-len(all)))
+		n.give(cn, err == nil)
+		if err != nil {
+			return nil, fmt.Errorf("draw random keys: %w", err)
+		}
+		all = append(all, keys...)
+	}
+	return all, nil
+}
+
+func drawFrom(cn *conn, c *comparison, want int) ([]string, error) {
+	seen := map[string]bool{}
+	for range sampleTries {
+		n := min(want-len(seen), c.opt.Page)
+		if n <= 0 {
+			break
+		}
+		for range n {
+			cn.add("RANDOMKEY")
+		}
+		if err := cn.send(); err != nil {
+			return nil, err
+		}
+		for range n {
+			r, err := cn.read()
+			if err != nil {
+				return nil, err
+			}
+			if err := r.Err(); err != nil {
+				return nil, cn.fail("RANDOMKEY", err)
+			}
+			if r.Kind != resp.KindBulk || r.IsNull() {
+				continue
+			}
+			if k := string(r.Str); !isOwn(k) && c.opt.Filter.passes(k) {
+				seen[k] = true
+			}
+		}
+	}
+	keys := make([]string, 0, len(seen))
+	for k := range seen {
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// filterTypes leaves out keys whose type at the listing side is not wanted.
+func (c *comparison) filterTypes(ctx context.Context, l *listing, keys *[]string) error {
+	if len(c.opt.Filter.Types) == 0 {
+		return nil
+	}
+	all := *keys
+	keep := make([]bool, len(all))
+	q, err := l.s.ask(ctx, l.db(), all, allOf(len(all)), 1, func(cn *conn, i int32) { cn.add("TYPE", all[i]) })
+	if err != nil {
+		return err
+	}
+	defer q.end()
+	err = q.receive(1, func(i int32, _ int, r resp.Reply) error {
+		if err := r.Err(); err != nil {
+			return &sideError{l.s.name, l.s.at.Addrs[0], "read type of " + short(all[i]), err}
+		}
+		keep[i] = slices.Contains(c.opt.Filter.Types, typeName(r.Str))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	*keys = pick(all, keep)
+	return nil
+}
+
+// onlyAbsent leaves out keys that the source has: its own listing shows them.
+func (c *comparison) onlyAbsent(ctx context.Context, pair Databases, keys *[]string) error {
+	all := *keys
+	keep := make([]bool, len(all))
+	q, err := c.from.ask(ctx, pair.From, all, allOf(len(all)), 1, func(cn *conn, i int32) { cn.add("EXISTS", all[i]) })
+	if err != nil {
+		return err
+	}
+	defer q.end()
+	err = q.receive(1, func(i int32, _ int, r resp.Reply) error {
+		if err := r.Err(); err != nil && !redirected(err) {
+			return c.from.refusal(all[i], err)
+		}
+		keep[i] = r.Kind != resp.KindInt || r.Int == 0 // one that is in the middle of a move is looked at
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	*keys = pick(all, keep)
+	return nil
+}
+
+func pick(all []string, keep []bool) []string {
+	var out []string
+	for i, k := range all {
+		if keep[i] {
+			out = append(out, k)
+		}
+	}
+	return out
+}
