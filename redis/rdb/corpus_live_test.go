@@ -5,9 +5,12 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redriver/redriver/internal/testkit"
 )
 
 // reencode makes a payload for servers that load the target's format out of a value.
@@ -118,6 +121,24 @@ func (r *restorer) check(t *testing.T, v corpusValue) {
 		return
 	}
 	r.loaded++
+	r.compare(t, v)
+	if r.d.Kind() == ValueZset { // and with scores as text
+		r.d.ResetBytes(v.typ, v.value, v.format)
+		old, err := reencode(r.d, &r.e, Format{Version: versionZset2 - 1})
+		if err != nil {
+			t.Fatalf("%s: %v", v.name, err)
+		}
+		if err := r.c.RestoreReplace(ctx, "ours", 0, string(old)).Err(); err != nil {
+			t.Fatalf("%s: server refuses ours: %v", v.name, err)
+		}
+		r.compare(t, v)
+	}
+}
+
+// compare fails the test unless the keys ours and theirs have the same value.
+func (r *restorer) compare(t *testing.T, v corpusValue) {
+	t.Helper()
+	ctx := t.Context()
 	digests, err := r.c.Do(ctx, "DEBUG", "DIGEST-VALUE", "ours", "theirs").StringSlice()
 	if err != nil || len(digests) != 2 {
 		t.Fatalf("%s: digests %v, %v", v.name, digests, err)
@@ -183,4 +204,61 @@ func known(lines, other []string) []string {
 		left = append(left, line)
 	}
 	return left
+}
+
+// TestLiveExpiredFields shows what a payload has of fields whose time has passed and that the server has not removed yet:
+// the server no longer answers for them, and dumps them.
+func TestLiveExpiredFields(t *testing.T) {
+	for _, version := range []string{"redis-7.4", "redis-8.6", "valkey-9.1"} {
+		for _, encoding := range []string{"128", "0"} {
+			t.Run(version+"/entries="+encoding, func(t *testing.T) {
+				c := versionServer(t, version)
+				ctx := t.Context()
+				for _, args := range [][]any{
+					{"CONFIG", "SET", "hash-max-listpack-entries", encoding},
+					{"DEBUG", "SET-ACTIVE-EXPIRE", "0"},
+					{"HSET", "k", "stays", "1", "goes", "2", "never", "3"},
+					{"HPEXPIREAT", "k", int64(4102444800123), "FIELDS", 1, "stays"},
+					{"HPEXPIRE", "k", 1, "FIELDS", 1, "goes"},
+				} {
+					if err := c.Do(ctx, args...).Err(); err != nil {
+						t.Fatalf("%v: %v", args, err)
+					}
+				}
+				// Not by asking for the field: Redis removes what it finds expired then.
+				goesAt := time.Now().UnixMilli()
+				testkit.New(t).Eventually(10*time.Second, "the field expires", func() error {
+					if c.Time(ctx).Val().UnixMilli() < goesAt+10 {
+						return errors.New("not yet")
+					}
+					return nil
+				})
+				payload, err := c.Dump(ctx, "k").Bytes()
+				if err != nil {
+					t.Fatal(err)
+				}
+				typ, value, rdbVersion, err := SplitPayload(payload)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d := NewDecoder(DecoderConfig{})
+				d.ResetBytes(typ, value, FormatOf(rdbVersion))
+				at := map[string]int64{}
+				for {
+					e, err := d.Next()
+					if errors.Is(err, io.EOF) {
+						break
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					at[string(e.Field)] = e.ExpireAtMs
+				}
+				t.Logf("type %d: %v", typ, at)
+				if at["stays"] != 4102444800123 || at["never"] != 0 || len(at) != 3 || at["goes"] < goesAt-5000 || at["goes"] > goesAt+1000 {
+					t.Errorf("type %d: %v, now %d", typ, at, goesAt)
+				}
+			})
+		}
+	}
 }

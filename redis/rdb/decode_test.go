@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -117,18 +118,71 @@ func TestDecodeAllocs(t *testing.T) {
 		b := []byte(value)
 		decode := func() {
 			d.ResetBytes(typ, b, Format{})
-			for {
-				if _, err := d.Next(); err != nil {
-					if !errors.Is(err, io.EOF) {
-						t.Fatalf("type %d: %v", typ, err)
-					}
-					return
-				}
+			if err := drain(d); err != nil {
+				t.Fatalf("type %d: %v", typ, err)
 			}
 		}
 		decode()
 		if n := testing.AllocsPerRun(100, decode); n != 0 {
 			t.Errorf("type %d: %v allocations", typ, n)
+		}
+		r := bytes.NewReader(b)
+		read := func() {
+			r.Reset(b)
+			d.Reset(typ, r, Format{})
+			if err := drain(d); err != nil {
+				t.Fatalf("type %d: %v", typ, err)
+			}
+		}
+		read()
+		if n := testing.AllocsPerRun(100, read); n != 0 {
+			t.Errorf("type %d, from a reader: %v allocations", typ, n)
+		}
+	}
+}
+
+// repeated gives a beginning and then the same bytes again and again.
+func repeated(begin, again string, n int) io.Reader {
+	readers := []io.Reader{strings.NewReader(begin)}
+	for range n {
+		readers = append(readers, strings.NewReader(again))
+	}
+	return io.MultiReader(readers...)
+}
+
+// TestDecodeGiants shows that what a decoder holds does not grow with the value it reads.
+func TestDecodeGiants(t *testing.T) {
+	const mb = 1 << 20
+	large := string(AppendText(nil, bytes.Repeat([]byte("v"), 10*mb)))
+	small := strings.Repeat(str("field")+str("value"), 1<<14)
+	for _, c := range []struct {
+		name       string
+		typ        byte
+		r          io.Reader
+		elements   int
+		limitBytes int
+	}{
+		{"string of 64 MB", typeString, repeated("\x80\x04\x00\x00\x00", strings.Repeat("v", mb), 64), 64, 2 * mb},
+		{"hash of 3.3 million fields", typeHash, repeated("\x80\x00\x32\x00\x00", small, 200), 200 << 14, inputBytes},
+		{
+			"large items, then small ones", typeList, io.MultiReader(strings.NewReader("\x80\x00\x02\x00\x02"), strings.NewReader(large),
+				strings.NewReader(large), strings.NewReader(small), strings.NewReader(small), strings.NewReader(small), strings.NewReader(small)),
+			2<<16 + 2, inputBytes,
+		},
+	} {
+		d := NewDecoder(DecoderConfig{})
+		d.Reset(c.typ, c.r, Format{})
+		n := 0
+		for {
+			if _, err := d.Next(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			n++
+		}
+		if held := footprint(d); n != c.elements || held > c.limitBytes {
+			t.Errorf("%s: %d elements, %d bytes held", c.name, n, held)
 		}
 	}
 }

@@ -103,7 +103,11 @@ func (in *input) fill() error {
 	if in.src == nil {
 		return errInputEnd
 	}
-	if in.mark == in.end || in.mark > 0 && in.end == len(in.buf) {
+	switch {
+	case len(in.buf) > keepBufferBytes && in.end-in.mark <= inputBytes/2: // one large element needed it
+		in.move(make([]byte, inputBytes))
+		in.own = in.buf
+	case in.mark == in.end, in.mark > 0 && in.end == len(in.buf):
 		in.move(in.buf)
 	}
 	if in.end == len(in.buf) {
