@@ -21,6 +21,7 @@ const (
 	recordSection = 1
 	recordBlock   = 2
 	recordEnd     = 3
+	recordTimes   = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -50,6 +51,11 @@ func (d *disk) writeBlock(sec *section, b *block) error {
 	if sec.header != g {
 		buf = appendRecord(buf, recordSection, sec.Number, int64(sec.Offset), append([]byte{byte(sec.Kind)}, sec.ReplID[:]...))
 	}
+	timesAt := int64(0)
+	if len(b.times.bytes) > 0 {
+		timesAt = g.size + int64(len(buf))
+		buf = appendRecord(buf, recordTimes, sec.Number, b.start, b.times.bytes)
+	}
 	at := g.size + int64(len(buf))
 	buf = appendRecord(buf, recordBlock, sec.Number, b.start, b.data)
 	d.buf = buf
@@ -60,7 +66,7 @@ func (d *disk) writeBlock(sec *section, b *block) error {
 	d.used += int64(len(buf))
 	g.blocks++
 	sec.header = g
-	b.file, b.at = g, at
+	b.file, b.at, b.timesAt = g, at, timesAt
 	return nil
 }
 
@@ -190,6 +196,8 @@ func (d *disk) recovered() ([]*section, error) {
 type recovery struct {
 	sections []*section
 	done     bool
+	// times is where the times of the block lie that begins at timesFor in the last section; 0 for none.
+	times, timesFor int64
 }
 
 func (r *recovery) segment(g *segment) {
@@ -232,9 +240,17 @@ func (r *recovery) record(g *segment, head [recordHeader]byte, data []byte) bool
 		if sec.Bytes != at {
 			return false
 		}
-		sec.blocks = append(sec.blocks, &block{start: at, size: int64(len(data)), file: g, at: g.size})
+		b := &block{start: at, size: int64(len(data)), file: g, at: g.size}
+		if r.timesFor == at {
+			b.timesAt = r.times
+		}
+		r.times = 0
+		sec.blocks = append(sec.blocks, b)
 		sec.Bytes += int64(len(data))
 		g.blocks++
+	case recordTimes:
+		// The block follows in the same segment: both are written at once.
+		r.times, r.timesFor = g.size, at
 	case recordEnd:
 		if len(r.sections) == 0 || r.sections[len(r.sections)-1].Number != number {
 			return false

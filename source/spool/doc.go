@@ -14,11 +14,11 @@
 // The folder holds segments named by a running number (%016x.spool), each a sequence of records:
 //
 //	4 bytes  CRC-32C of the rest of the record
-//	1 byte   record type: 1 section header, 2 block, 3 section end
+//	1 byte   record type: 1 section header, 2 block, 3 section end, 4 times of the block behind it
 //	8 bytes  section number
-//	8 bytes  header: offset;                  block: place of its first byte;  end: number of bytes
+//	8 bytes  header: offset;                  block, times: place of its first byte;  end: number of bytes
 //	4 bytes  length of what follows
-//	rest     header: kind, replication ID;    block: the bytes;                end: nothing
+//	rest     header: kind, replication ID;    block: the bytes; times: see timeline;  end: nothing
 //
 // Integers are big endian. A record that is cut or does not match its checksum ends what is recovered.
 package spool

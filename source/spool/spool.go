@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -108,12 +107,14 @@ type section struct {
 	header *segment
 }
 
-// block is a run of bytes. data is nil once the block lies on disk alone.
+// block is a run of bytes. data and times are nil once the block lies on disk alone.
 type block struct {
 	start, size int64
 	data        []byte
+	times       timeline
 	file        *segment
 	at          int64 // of its record in the file
+	timesAt     int64 // of the record of its times, which lies before it; 0 where there is none
 }
 
 // Open recovers what the folder holds.
@@ -220,15 +221,18 @@ func (s *Spool) Done() {
 	}
 }
 
-// Append adds bytes to the newest section. While memory and disk are full it waits.
-func (s *Spool) Append(ctx context.Context, p []byte) error {
+// Append is AppendAt for bytes of which it does not matter when they came.
+func (s *Spool) Append(ctx context.Context, p []byte) error { return s.AppendAt(ctx, p, Stamp{}) }
+
+// AppendAt adds bytes to the newest section, with when they were read. While memory and disk are full it waits.
+func (s *Spool) AppendAt(ctx context.Context, p []byte, at Stamp) error {
 	for len(p) > 0 {
 		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
 			return ErrClosed
 		}
-		n, retry, err := s.appendSome(p)
+		n, retry, err := s.appendSome(p, at)
 		p = p[n:]
 		if n > 0 {
 			s.signal()
@@ -252,7 +256,7 @@ func (s *Spool) Append(ctx context.Context, p []byte) error {
 }
 
 // appendSome copies what fits now. With nothing taken, retry is when to look again even if nobody signals.
-func (s *Spool) appendSome(p []byte) (n int, retry time.Duration, err error) {
+func (s *Spool) appendSome(p []byte, at Stamp) (n int, retry time.Duration, err error) {
 	sec := s.last()
 	if sec == nil || sec.Done {
 		return 0, 0, errors.New("append to spool: no open section")
@@ -273,6 +277,7 @@ func (s *Spool) appendSome(p []byte) (n int, retry time.Duration, err error) {
 		sec.blocks = append(sec.blocks, b)
 	}
 	n = min(len(p), cap(b.data)-len(b.data))
+	b.times.add(b.size, at)
 	b.data = append(b.data, p[:n]...)
 	b.size = int64(len(b.data))
 	sec.Bytes += int64(n)
@@ -294,7 +299,7 @@ func (s *Spool) release(b *block) {
 		if len(s.free) < minMemoryBlocks {
 			s.free = append(s.free, b.data[:0])
 		}
-		b.data = nil
+		b.data, b.times = nil, timeline{}
 	}
 }
 
@@ -505,78 +510,4 @@ func (s *Spool) WaitSection(ctx context.Context, number uint64) (Section, error)
 		case <-changed:
 		}
 	}
-}
-
-// Reader reads a section from a place on. It does not block: see ErrEmpty and Wait.
-type Reader struct {
-	s     *Spool
-	at    Place
-	cache block // a block read back from disk
-}
-
-// Reader opens a reader.
-func (s *Spool) Reader(at Place) *Reader { return &Reader{s: s, at: at} }
-
-// Place is where the next Read begins.
-func (r *Reader) Place() Place { return r.at }
-
-// Read copies bytes that are there. At the end of a section that is done it returns io.EOF, or ErrBroken.
-func (r *Reader) Read(p []byte) (int, error) {
-	for {
-		n, b, err := r.readMemory(p)
-		if n > 0 || err != nil {
-			return n, err
-		}
-		if err := r.load(b); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// readMemory reads from memory or from the cached block; else it returns the block to load. The file that it names is
-// not removed meanwhile, because only this reader's lane trims.
-func (r *Reader) readMemory(p []byte) (n int, load block, err error) {
-	r.s.mu.Lock()
-	defer r.s.mu.Unlock()
-	sec := r.s.find(r.at.Section)
-	if sec == nil || r.at.Byte < sec.Trimmed || r.at.Byte > sec.Bytes {
-		return 0, block{}, fmt.Errorf("read section %d at %d: %w", r.at.Section, r.at.Byte, ErrGone)
-	}
-	if r.at.Byte == sec.Bytes {
-		switch {
-		case sec.Broken:
-			return 0, block{}, ErrBroken
-		case sec.Done:
-			return 0, block{}, io.EOF
-		case r.s.closed:
-			return 0, block{}, ErrClosed
-		}
-		return 0, block{}, ErrEmpty
-	}
-	for _, b := range sec.blocks {
-		if r.at.Byte >= b.start+b.size {
-			continue
-		}
-		data := b.data
-		if data == nil {
-			if r.cache.file != b.file || r.cache.at != b.at || r.cache.data == nil {
-				return 0, *b, nil
-			}
-			data = r.cache.data[:b.size]
-		}
-		n = copy(p, data[r.at.Byte-b.start:])
-		r.at.Byte += int64(n)
-		return n, block{}, nil
-	}
-	return 0, block{}, fmt.Errorf("read section %d at %d: %w", r.at.Section, r.at.Byte, ErrGone)
-}
-
-func (r *Reader) load(b block) error {
-	data, err := b.file.readBlock(b.at, r.cache.data[:0])
-	if err != nil {
-		return fmt.Errorf("read spool block: %w", err)
-	}
-	r.cache = b
-	r.cache.data = data
-	return nil
 }
