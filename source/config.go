@@ -1,12 +1,14 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 
 	"github.com/redriver/redriver/kafka"
@@ -47,6 +49,9 @@ type Config struct {
 	MaxUnitBytes int
 	// DrainTimeout bounds the last flush and commit when stopping, 10 s by default.
 	DrainTimeout time.Duration
+
+	// lookAt stands for the master's own clock where a test has it lie.
+	lookAt func(ctx context.Context, client *redis.Client) (look, error)
 }
 
 const (

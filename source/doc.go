@@ -6,7 +6,8 @@
 //
 // Source.Run finds the masters, fences and numbers the shards, and starts for each shard
 //
-//	link   one goroutine   connects as a replica, fills the spool; a second one acknowledges
+//	link   one goroutine   connects as a replica, fills the spool; a second one acknowledges, a third looks at the
+//	                       master's clock
 //	lane   one goroutine   reads the spool, publishes and commits; the client's promises come from its own goroutine
 //
 // with the spool (package spool) between them and the gate beside it. A shard shares with the others only the budget of
@@ -23,6 +24,14 @@
 //  3. compares the data topic with the position (check.go); a log that holds less or more begins a new generation
 //  4. finds the position in the spool, or empties the spool and leaves it to the link to ask the master for the rest
 //  5. only then lets the link connect
+//
+// # Expiry times
+//
+// What is in the log says when something expires, never how long it has to live: it may be replayed hours later. Masters
+// before Redis 7 replicate times to live; the lane rewrites them (command.Info.Absolute) by the time at which the master
+// carried them out, which the spool keeps beside the bytes. So a command that is published again after an error comes out
+// the same. All points in time are by the clock of the master, as those in its snapshots and those that newer masters
+// send are; see clock.
 //
 // # Stopping
 //

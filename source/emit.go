@@ -13,6 +13,8 @@ import (
 const (
 	arenaBytes  = 1 << 20
 	recordsSlab = 512
+	// maxRecordAge is how far a record's time in Kafka may lie behind the time of producing it.
+	maxRecordAge = time.Hour
 	// recordOverheadBytes bounds what Kafka adds to a value: batch and record headers, ours included.
 	recordOverheadBytes = 1 << 10
 )
@@ -73,8 +75,21 @@ type emitter struct {
 	produce    func(*kgo.Record)
 	arena      arena
 	buf        []byte
+	// timestampMs is the record's time in Kafka.
+	timestampMs int64
 	// e holds what all events of the lane share.
 	e event.Event
+}
+
+// captured sets when the link read what is emitted next: 0 for now. Kafka is told so too, unless that was long ago: by a
+// record's time it refuses records (message.timestamp.before.max.ms) and deletes them.
+func (m *emitter) captured(ms int64) {
+	now := time.Now().UnixMilli()
+	if ms == 0 {
+		ms = now
+	}
+	m.e.CapturedMs = ms
+	m.timestampMs = min(max(ms, now-maxRecordAge.Milliseconds()), now)
 }
 
 // begin sets what the events that follow share.
@@ -83,11 +98,11 @@ func (m *emitter) begin(shard event.Shard, g event.Generation, id event.ReplID) 
 	m.e.Shard, m.e.Generation, m.e.ReplID = shard, g, id
 }
 
-// unit emits the parts of a unit.
-func (m *emitter) unit(begin, end event.Offset, atomic bool, parts []part, db uint32) {
+// unit emits the parts of a unit, which the link read at capturedMs, 0 if nobody knows.
+func (m *emitter) unit(u *streamUnit, parts []part, db uint32) {
 	e := &m.e
-	e.Kind, e.Begin, e.End, e.Atomic, e.DB = event.Unit, begin, end, atomic, db
-	e.CapturedMs = time.Now().UnixMilli()
+	e.Kind, e.Begin, e.End, e.Atomic, e.DB = event.Unit, u.begin, u.end, u.atomic, db
+	m.captured(u.stamp.CapturedMs)
 	e.Part, e.Parts = 0, 0
 	if len(parts) > 1 {
 		e.Parts = uint32(len(parts))
@@ -118,7 +133,7 @@ func (m *emitter) entry() {
 func (m *emitter) control(kind event.Kind, begin, end event.Offset, slots *slot.Set) {
 	e := &m.e
 	e.Kind, e.Begin, e.End, e.Atomic, e.Part, e.Parts, e.Slot, e.DB, e.Key = kind, begin, end, false, 0, 0, 0, 0, nil
-	e.CapturedMs = time.Now().UnixMilli()
+	m.captured(0)
 	for p, ranges := range byPartition(slots, m.partitions) {
 		if len(ranges) == 0 {
 			continue
@@ -169,7 +184,7 @@ func (m *emitter) record(p int32, key, value []byte) {
 	r := m.arena.record()
 	r.Topic, r.Partition, r.Key, r.Value = m.topic, p, key, value
 	r.Headers = headers[m.e.Kind]
-	r.Timestamp = time.UnixMilli(m.e.CapturedMs)
+	r.Timestamp = time.UnixMilli(m.timestampMs)
 	m.produce(r)
 }
 

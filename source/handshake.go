@@ -44,8 +44,11 @@ func (e *ServerError) Hint() string {
 	case "WRONGPASS":
 		return "check redis.username and redis.password"
 	case "NOPERM":
-		return "grant the user +psync +replconf +ping +info +cluster"
+		return "grant the user +psync +replconf +ping +info +cluster +time"
 	case "ERR":
+		if strings.Contains(e.Answer, "unknown command") && e.Asked == "TIME" {
+			return "before Redis 7 the master's clock has to be known: do not rename TIME"
+		}
 		if strings.Contains(e.Answer, "unknown command") {
 			return "the server does not offer PSYNC: a proxy or a managed service cannot be a source"
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/redriver/redriver/redis/command"
 	"github.com/redriver/redriver/redis/own"
@@ -35,11 +36,12 @@ type interpreter struct {
 	db uint32
 	// ask puts the question to the source's own COMMAND GETKEYS, for commands that the table does not know or whose keys
 	// it cannot tell.
-	ask     func(args [][]byte) ([][]byte, error)
-	m       meaning
-	idx     []int
-	parts   []part // recycled
-	dropped uint64 // PUBLISH and the like: shown in the shard's status
+	ask      func(args [][]byte) ([][]byte, error)
+	m        meaning
+	idx      []int
+	parts    []part // recycled
+	dropped  uint64 // PUBLISH and the like: shown in the shard's status
+	absolute uint64 // commands whose time to live was made a point in time
 }
 
 // interpret reads a unit. Commands that are no writes of keys are taken by name; what is left has keys, all in one slot,
@@ -56,14 +58,21 @@ func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
 		if handled {
 			continue
 		}
-		key, s, err := in.locate(args)
+		info, key, s, err := in.locate(args)
 		if err != nil {
 			return nil, fmt.Errorf("interpret %s at offset %d: %w", describe(args), u.end, err)
 		}
 		if key == nil {
 			continue
 		}
-		in.add(s, key, c.raw, args)
+		raw := c.raw
+		if info != nil {
+			if exact, changed := info.Absolute(args, u.sourceMs()); changed {
+				args, raw = exact, nil
+				in.absolute++
+			}
+		}
+		in.add(s, key, raw, args)
 	}
 	in.parts = m.parts
 	if m.flush && len(m.parts) > 0 {
@@ -102,12 +111,21 @@ func (in *interpreter) bookkeeping(args [][]byte) (handled bool, err error) {
 	return true, nil
 }
 
-// locate finds the slot of a command and its first key. A nil key says that there is nothing to carry: the command
-// speaks of our own keys alone.
-func (in *interpreter) locate(args [][]byte) (key []byte, s slot.Slot, err error) {
-	keys, err := in.keys(args)
+// sourceMs is the master's clock when it carried out the unit. Bytes of a spool that an older version wrote have no stamp:
+// for them it is now, by our clock.
+func (u *streamUnit) sourceMs() int64 {
+	if u.stamp.SourceMs != 0 {
+		return u.stamp.SourceMs
+	}
+	return time.Now().UnixMilli()
+}
+
+// locate finds the slot of a command, its first key, and what is known of it, if anything is. A nil key says that there is
+// nothing to carry: the command speaks of our own keys alone.
+func (in *interpreter) locate(args [][]byte) (info *command.Info, key []byte, s slot.Slot, err error) {
+	info, keys, err := in.keys(args)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	ours := 0
 	for _, k := range keys {
@@ -119,36 +137,36 @@ func (in *interpreter) locate(args [][]byte) (key []byte, s slot.Slot, err error
 		case key == nil:
 			key, s = k, ks
 		case ks != s:
-			return nil, 0, stop(fmt.Errorf("keys lie in slots %d and %d, and this command is not split", s, ks))
+			return nil, nil, 0, stop(fmt.Errorf("keys lie in slots %d and %d, and this command is not split", s, ks))
 		}
 	}
 	if key != nil && ours > 0 {
-		return nil, 0, stop(errors.New("names keys of a sink beside others: keys named redriver!... are reserved"))
+		return nil, nil, 0, stop(errors.New("names keys of a sink beside others: keys named redriver!... are reserved"))
 	}
-	return key, s, nil
+	return info, key, s, nil
 }
 
-// keys returns the command's keys, which alias args.
-func (in *interpreter) keys(args [][]byte) ([][]byte, error) {
+// keys returns what is known of the command, nil if nothing is, and its keys, which alias args.
+func (in *interpreter) keys(args [][]byte) (*command.Info, [][]byte, error) {
 	info, known := command.Lookup(args[0])
 	if known {
 		idx, err := info.Keys(args, in.idx[:0])
 		in.idx = idx
 		if err == nil && len(idx) > 0 {
-			return pick(args, idx), nil
+			return info, pick(args, idx), nil
 		}
 		if errors.Is(err, command.ErrNoKeys) {
-			return nil, stop(errNoKey)
+			return nil, nil, stop(errNoKey)
 		}
 	}
 	keys, err := in.ask(args)
 	if err != nil {
-		return nil, fmt.Errorf("ask the source for its keys: %w", err)
+		return nil, nil, fmt.Errorf("ask the source for its keys: %w", err)
 	}
 	if len(keys) == 0 {
-		return nil, stop(errNoKey)
+		return nil, nil, stop(errNoKey)
 	}
-	return keys, nil
+	return info, keys, nil
 }
 
 // pick returns the arguments with those indexes. The common case of one key shares args' memory.
@@ -163,11 +181,11 @@ func pick(args [][]byte, idx []int) [][]byte {
 	return keys
 }
 
-// add appends a command to its slot's part.
+// add appends a command to its slot's part; raw is the command as it came, nil if it came otherwise.
 func (in *interpreter) add(s slot.Slot, key, raw []byte, args [][]byte) {
 	p := in.partOf(s, key)
 	p.count++
-	if raw[0] == '*' {
+	if len(raw) > 0 && raw[0] == '*' {
 		p.bytes = append(p.bytes, raw...)
 		return
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +42,7 @@ type link struct {
 	// wanted counts the times that a new generation was asked for, served is how many of them a snapshot has answered.
 	wanted, served atomic.Uint64
 	flowing        atomic.Bool // this session has received some of the stream
+	lastRead       time.Time   // of the stream, in any session; run's goroutine alone
 	cancel         atomic.Pointer[context.CancelCauseFunc]
 }
 
@@ -131,6 +130,12 @@ func (l *link) session(ctx context.Context) error {
 		return fmt.Errorf("connect to master %s: %w", addr, err)
 	}
 	defer conn.Close()
+	// Before the stream is asked for: it tells how long what comes first has waited.
+	clk, stopClock, err := l.watchClock(ctx, addr, master)
+	if err != nil {
+		return err
+	}
+	defer stopClock()
 	// A cancelled context ends every read and write.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -145,9 +150,10 @@ func (l *link) session(ctx context.Context) error {
 			return err
 		}
 		defer release()
-		return l.follow(ctx, c, nil, wanted, release)
+		return l.follow(ctx, c, clk, nil, wanted, release)
 	}
-	return l.follow(ctx, c, from, wanted, func() {})
+	l.reportAway(master, from)
+	return l.follow(ctx, c, clk, from, wanted, func() {})
 }
 
 // awaitRoom waits until the spool can take a good part of a snapshot: asked for now, it would only be cut off.
@@ -163,7 +169,7 @@ func (l *link) awaitRoom(ctx context.Context) error {
 }
 
 // follow asks for the stream behind from and reads it until the connection breaks.
-func (l *link) follow(ctx context.Context, c *replConn, from *event.Position, wanted uint64, received func()) error {
+func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.Position, wanted uint64, received func()) error {
 	reply, err := c.psync(from, l.cfg.LinkTimeout)
 	if err != nil {
 		return err
@@ -202,12 +208,15 @@ func (l *link) follow(ctx context.Context, c *replConn, from *event.Position, wa
 		<-acks
 	}()
 	l.gate.set(true)
-	l.status.linked(c.addr, from.ReplID)
-	l.log.Info("link streams", slog.String("master", c.addr), slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Any("full", reply.full))
-	return l.stream(ctx, c)
+	skew, within := clk.reading()
+	l.status.linked(c.addr, skew, within)
+	l.log.Info("link streams", slog.String("master", c.addr), slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Any("full", reply.full),
+		slog.Duration("clock", skew), slog.Duration("clock.within", within))
+	return l.stream(ctx, c, clk, from.Offset)
 }
 
-func (l *link) stream(ctx context.Context, c *replConn) error {
+// stream spools what comes behind offset at.
+func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Offset) error {
 	buf := make([]byte, receiveBytes)
 	for {
 		n, err := c.receive(l.cfg.LinkTimeout, buf)
@@ -218,8 +227,15 @@ func (l *link) stream(ctx context.Context, c *replConn) error {
 			return fmt.Errorf("read stream of %s: %w", c.addr, err)
 		}
 		l.flowing.Store(true)
-		if err := l.spool.Append(ctx, buf[:n]); err != nil {
-			return err
+		read := time.Now()
+		l.lastRead = read
+		for rest := buf[:n]; len(rest) > 0; {
+			stamp, until := clk.stamp(read, at)
+			piece := rest[:min(int64(len(rest)), int64(until-at))]
+			if err := l.spool.AppendAt(ctx, piece, stamp); err != nil {
+				return err
+			}
+			at, rest = at+event.Offset(len(piece)), rest[len(piece):]
 		}
 		l.status.received(int64(n))
 	}
@@ -261,61 +277,6 @@ func (l *link) goOn(from *event.Position, reply syncReply) error {
 	}
 	_, err := l.spool.Begin(spool.Header{Kind: spool.Stream, ReplID: id, Offset: from.Offset})
 	return err
-}
-
-// master is what a node says of itself before we ask it for its stream.
-type master struct {
-	version          string
-	replID, replID2  event.ReplID
-	offset           event.Offset
-	secondReplOffset event.Offset
-}
-
-// inspect asks the node who it is. That it is no master any more is an error: topology is looked up again.
-func (l *link) inspect(ctx context.Context, addr string) (master, error) {
-	client := l.cfg.Dialer.Client(addr)
-	defer func() { _ = client.Close() }()
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	text, err := client.Info(ctx, "server", "replication").Result()
-	if err != nil {
-		// Before Redis 7 INFO takes one section.
-		text, err = client.Info(ctx).Result()
-	}
-	if err != nil {
-		return master{}, fmt.Errorf("INFO of master %s: %w", addr, err)
-	}
-	info := parseInfo(text)
-	if role := info["role"]; role != "master" {
-		return master{}, fmt.Errorf("connect to master %s: its role is %q now", addr, role)
-	}
-	m := master{version: info["redis_version"]}
-	if v := info["valkey_version"]; v != "" {
-		m.version = v
-	}
-	if m.replID, err = event.ParseReplID(info["master_replid"]); err != nil {
-		return master{}, fmt.Errorf("INFO of master %s: %w", addr, err)
-	}
-	// Absent before Redis 4, all zeroes where there is none.
-	m.replID2, _ = event.ParseReplID(info["master_replid2"])
-	m.offset = event.Offset(atoi(info["master_repl_offset"]))
-	m.secondReplOffset = event.Offset(atoi(info["second_repl_offset"]))
-	return m, nil
-}
-
-func atoi(s string) int64 {
-	n, _ := strconv.ParseInt(s, 10, 64)
-	return n
-}
-
-func parseInfo(text string) map[string]string {
-	m := map[string]string{}
-	for line := range strings.Lines(text) {
-		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			m[k] = v
-		}
-	}
-	return m
 }
 
 // resumeAt decides from where to ask for the stream: nil asks for a snapshot.

@@ -255,7 +255,7 @@ func (p *publisher) unit(u *streamUnit) error {
 		p.em.e.DB = m.db
 		p.em.control(event.Flush, u.begin, u.end, &p.slots)
 	} else if len(m.parts) > 0 {
-		p.em.unit(u.begin, u.end, u.atomic, m.parts, m.db)
+		p.em.unit(u, m.parts, m.db)
 	}
 	p.asked = p.asked || m.asked
 	p.cur.Offset = u.end
@@ -384,11 +384,12 @@ func (p *publisher) afterCommit(next offsets.Position) error {
 		s.LastCommit, s.Committed, s.Generation = time.Now(), next.Position, next.Generation
 		s.LastError = ""
 		s.NotCarried += p.in.dropped
+		s.MadeAbsolute += p.in.absolute
 		if !entries {
 			s.Units += uint64(p.records)
 		}
 	})
-	p.in.dropped = 0
+	p.in.dropped, p.in.absolute = 0, 0
 	p.open, p.bytes, p.records, p.committed = false, 0, 0, time.Now()
 	clear(p.wrote)
 	if p.spool.Bytes() > backlogBytes {

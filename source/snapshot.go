@@ -124,7 +124,7 @@ func (p *publisher) entry(item *rdb.Entry, version int, sec spool.Section) {
 	e.Type, e.Value, e.RDBVersion = item.Type, item.Value, uint16(version)
 	e.ExpireAtMs, e.IdleSeconds, e.Freq = item.ExpireAtMs, item.Idle, int16(item.Freq)
 	if p.records%clockEvery == 0 {
-		e.CapturedMs = time.Now().UnixMilli()
+		p.em.captured(0)
 	}
 	p.em.entry()
 }

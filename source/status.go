@@ -37,6 +37,10 @@ type Snapshot struct {
 	Units, Entries uint64
 	// NotCarried counts commands of the stream that are no writes of keys and not in the log: PUBLISH and the like.
 	NotCarried uint64
+	// MadeAbsolute counts commands of the stream that came with a time to live and are in the log with a point in time.
+	MadeAbsolute uint64
+	// ClockSkew is how far the master's clock was ahead of ours when the link began to stream, known to within ClockError.
+	ClockSkew, ClockError time.Duration
 	// SpoolBytes wait between link and Kafka.
 	SpoolBytes int64
 	// LastCommit is when the last transaction was committed.
@@ -70,8 +74,11 @@ func (t *ShardStatus) linkLost(err error) {
 	t.update(func(n *Snapshot) { n.LastError = err.Error() })
 }
 
-func (t *ShardStatus) linked(addr string, _ event.ReplID) {
-	t.update(func(n *Snapshot) { n.Master, n.Stage, n.LastError = addr, StageStreaming, "" })
+func (t *ShardStatus) linked(addr string, skew, within time.Duration) {
+	t.update(func(n *Snapshot) {
+		n.Master, n.Stage, n.LastError = addr, StageStreaming, ""
+		n.ClockSkew, n.ClockError = skew, within
+	})
 }
 
 func (t *ShardStatus) received(bytes int64) { t.update(func(n *Snapshot) { n.ReceivedBytes += bytes }) }

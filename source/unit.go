@@ -28,6 +28,8 @@ type streamUnit struct {
 	atomic     bool
 	commands   []streamCommand
 	args       [][]byte // of all commands
+	// stamp is when its first byte was read: none of it can have been carried out later.
+	stamp spool.Stamp
 }
 
 func (u *streamUnit) argsOf(c streamCommand) [][]byte { return u.args[c.first : c.first+c.n] }
@@ -35,6 +37,8 @@ func (u *streamUnit) argsOf(c streamCommand) [][]byte { return u.args[c.first : 
 // unitBytes is where a unitReader reads: a section of the spool, or several that join.
 type unitBytes interface {
 	Read(p []byte) (int, error)
+	// Stamp of the bytes of the last Read.
+	Stamp() spool.Stamp
 	Place() spool.Place
 }
 
@@ -42,18 +46,24 @@ type unitBytes interface {
 type joined struct {
 	heads []*spool.Reader
 	tail  *spool.Reader
+	stamp spool.Stamp
 }
 
 func (j *joined) Read(p []byte) (int, error) {
 	for len(j.heads) > 0 {
 		n, err := j.heads[0].Read(p)
 		if !errors.Is(err, io.EOF) {
+			j.stamp = j.heads[0].Stamp()
 			return n, err
 		}
 		j.heads = j.heads[1:]
 	}
-	return j.tail.Read(p)
+	n, err := j.tail.Read(p)
+	j.stamp = j.tail.Stamp()
+	return n, err
 }
+
+func (j *joined) Stamp() spool.Stamp { return j.stamp }
 
 // Place of the section that is still written to.
 func (j *joined) Place() spool.Place { return j.tail.Place() }
@@ -66,7 +76,14 @@ type unitReader struct {
 	buf      []byte
 	pos      int          // of the next unit in buf
 	off      event.Offset // at pos
+	stamps   []stampAt    // of what is in buf, by offset
 	unit     streamUnit
+}
+
+// stampAt says from which offset on bytes have a stamp.
+type stampAt struct {
+	offset event.Offset
+	stamp  spool.Stamp
 }
 
 func newUnitReader(src unitBytes, at event.Offset, maxBytes int) *unitReader {
@@ -78,7 +95,7 @@ func (r *unitReader) next() (*streamUnit, error) {
 	for {
 		n, err := r.parse(r.buf[r.pos:])
 		if err == nil {
-			r.unit.begin, r.unit.end = r.off, r.off+event.Offset(n)
+			r.unit.begin, r.unit.end, r.unit.stamp = r.off, r.off+event.Offset(n), r.stampOf(r.off)
 			r.pos += n
 			r.off = r.unit.end
 			return &r.unit, nil
@@ -90,6 +107,14 @@ func (r *unitReader) next() (*streamUnit, error) {
 			return nil, err
 		}
 	}
+}
+
+// stampOf returns the stamp of the byte behind an offset, which never goes back.
+func (r *unitReader) stampOf(off event.Offset) spool.Stamp {
+	for len(r.stamps) > 1 && r.stamps[1].offset <= off {
+		r.stamps = r.stamps[1:]
+	}
+	return r.stamps[0].stamp
 }
 
 // parse reads one unit from the start of b and returns its length.
@@ -147,6 +172,9 @@ func (r *unitReader) fill() error {
 	}
 	for len(r.buf) < cap(r.buf) {
 		n, err := r.src.Read(r.buf[len(r.buf):cap(r.buf)])
+		if n > 0 {
+			r.stamped(r.off+event.Offset(len(r.buf)), r.src.Stamp())
+		}
 		r.buf = r.buf[:len(r.buf)+n]
 		if err != nil {
 			if len(r.buf) > have {
@@ -156,6 +184,13 @@ func (r *unitReader) fill() error {
 		}
 	}
 	return nil
+}
+
+// stamped notes what stamp the bytes behind an offset have.
+func (r *unitReader) stamped(off event.Offset, s spool.Stamp) {
+	if n := len(r.stamps); n == 0 || r.stamps[n-1].stamp != s {
+		r.stamps = append(r.stamps, stampAt{off, s})
+	}
 }
 
 // equalFold compares a command name with one in capitals, without allocating.
