@@ -3,6 +3,7 @@ package connectors
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,42 +17,54 @@ import (
 	"github.com/redriver/redriver/sink"
 )
 
-// settleStall is how long nothing may move before a pipeline counts as stopped.
-const settleStall = time.Minute
+// SettleStall is how long nothing may move before a pipeline counts as stopped, unless told otherwise.
+const SettleStall = time.Minute
 
-// Settle waits until what the sources of this configuration hold now is at the targets of its sinks. The connectors run
-// elsewhere: where they stand is read from Kafka alone. Writes that go on do not keep it from ending.
-func (cfg *Config) Settle(ctx context.Context) error {
-	adm, err := cfg.Worker.Kafka.Admin()
-	if err != nil {
-		return err
-	}
-	defer adm.Close()
-	for i := range cfg.Connectors {
-		if con := &cfg.Connectors[i]; con.Kind == KindSource {
-			if err := cfg.settleSource(ctx, adm, con); err != nil {
-				return fmt.Errorf("connector %s: %w", con.Name, err)
+// Settle waits until what the sources of these configurations hold now is at the targets of their sinks. The connectors
+// run elsewhere: where they stand is read from Kafka alone. Writes that go on do not keep it from ending. When nothing
+// moves for as long as stall, that is an error which names what is behind.
+func Settle(ctx context.Context, stall time.Duration, cfgs ...*Config) error {
+	for _, kind := range []string{KindSource, KindSink} { // all sources first: what they add is what the sinks have to reach
+		found := false
+		for _, cfg := range cfgs {
+			for i := range cfg.Connectors {
+				con := &cfg.Connectors[i]
+				if con.Kind != kind {
+					continue
+				}
+				found = true
+				if err := cfg.settle(ctx, stall, con); err != nil {
+					return fmt.Errorf("connector %s: %w", con.Name, err)
+				}
 			}
 		}
-	}
-	for i := range cfg.Connectors {
-		if con := &cfg.Connectors[i]; con.Kind == KindSink {
-			if err := settleSink(ctx, adm, con); err != nil {
-				return fmt.Errorf("connector %s: %w", con.Name, err)
-			}
+		if !found {
+			return fmt.Errorf("the configuration has no connector of type %s: nobody can tell how far the pipeline is; name all its files", kind)
 		}
 	}
 	return nil
 }
 
+func (cfg *Config) settle(ctx context.Context, stall time.Duration, con *Connector) error {
+	adm, err := cfg.Worker.Kafka.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	if con.Kind == KindSource {
+		return cfg.settleSource(ctx, adm, con, stall)
+	}
+	return settleSink(ctx, adm, con, stall)
+}
+
 // settleSource waits until all that the masters have now is committed in Kafka.
-func (cfg *Config) settleSource(ctx context.Context, adm *kadm.Client, con *Connector) error {
+func (cfg *Config) settleSource(ctx context.Context, adm *kadm.Client, con *Connector, stall time.Duration) error {
 	goals, err := masterPositions(ctx, con)
 	if err != nil {
 		return err
 	}
 	topic := offsets.Topic(con.Prefix())
-	return poll(ctx, func() (behind []string, err error) {
+	return poll(ctx, stall, func() (behind []string, err error) {
 		spans, err := kafka.Spans(ctx, adm, topic)
 		if err != nil {
 			return nil, err
@@ -67,15 +80,22 @@ func (cfg *Config) settleSource(ctx context.Context, adm *kadm.Client, con *Conn
 		for _, p := range state.Positions {
 			at[p.ReplID] = p
 		}
+		moved := false
 		for addr, goal := range goals {
 			p, ok := at[goal.ReplID]
 			switch {
 			case !ok:
+				moved = true
 				behind = append(behind, fmt.Sprintf("master %s: nothing of its replication ID %s is in Kafka", addr, goal.ReplID))
 			case p.Snapshot != nil:
 				behind = append(behind, fmt.Sprintf("master %s: its snapshot is at entry %d", addr, p.Snapshot.Entries))
 			case p.Offset < goal.Offset:
 				behind = append(behind, fmt.Sprintf("master %s: offset %d of %d is in Kafka", addr, p.Offset, goal.Offset))
+			}
+		}
+		if moved { // a failover, perhaps: what the masters have now is later, so waiting for that is enough
+			if now, err := masterPositions(ctx, con); err == nil {
+				goals = now
 			}
 		}
 		return behind, nil
@@ -99,13 +119,13 @@ func masterPositions(ctx context.Context, con *Connector) (map[string]event.Posi
 }
 
 // settleSink waits until a sink has committed the log up to where it ends now.
-func settleSink(ctx context.Context, adm *kadm.Client, con *Connector) error {
+func settleSink(ctx context.Context, adm *kadm.Client, con *Connector, stall time.Duration) error {
 	topic := offsets.ChangesTopic(con.Prefix())
 	spans, err := kafka.Spans(ctx, adm, topic)
 	if err != nil {
 		return err
 	}
-	return poll(ctx, func() (behind []string, err error) {
+	return poll(ctx, stall, func() (behind []string, err error) {
 		committed, err := adm.FetchOffsets(ctx, sink.GroupName(con.Name))
 		if err != nil {
 			return nil, fmt.Errorf("read the sink's commits: %w", err)
@@ -121,18 +141,23 @@ func settleSink(ctx context.Context, adm *kadm.Client, con *Connector) error {
 }
 
 // poll waits until nothing is behind, or nothing has moved for too long.
-func poll(ctx context.Context, look func() (behind []string, err error)) error {
+func poll(ctx context.Context, stall time.Duration, look func() (behind []string, err error)) error {
 	last, since := "", time.Now()
 	for {
 		behind, err := look()
 		if err != nil || len(behind) == 0 {
 			return err
 		}
-		if now := fmt.Sprint(len(behind), behind[0]); now != last {
+		slices.Sort(behind) // they come in the order of a map
+		if now := strings.Join(behind, "; "); now != last {
 			last, since = now, time.Now()
 		}
-		if time.Since(since) > settleStall {
-			return fmt.Errorf("nothing has moved for %s, is it running? %s", settleStall, strings.Join(behind[:min(len(behind), 3)], "; "))
+		if time.Since(since) > stall {
+			text := strings.Join(behind[:min(len(behind), 3)], "; ")
+			if more := len(behind) - 3; more > 0 {
+				text += fmt.Sprintf("; and %d more", more)
+			}
+			return fmt.Errorf("nothing has moved for %s, is it running? %s", stall, text)
 		}
 		if err := pause(ctx); err != nil {
 			return err

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +21,7 @@ type comparison struct {
 	opt      Options
 	from, to *side
 	pairs    []Databases
-	listings []*listing
+	listings []*listing // of the source and of the target for each pair
 	meter    *meter
 	keyLimit *rate.Limiter // nil: none
 	started  time.Time
@@ -33,23 +31,27 @@ type comparison struct {
 
 	payloads, decoders sync.Pool // of *payloads and *valueComparer
 
-	own      atomic.Int64
 	scanned  atomic.Int64
 	compared atomic.Int64
 
 	lookMu   sync.Mutex // held while a side is looked at again
 	lookedAt time.Time
 
+	noticeMu sync.Mutex // held while Notice is called
+	noticed  map[string]time.Time
+
 	mu       sync.Mutex
 	round    int
+	listed   bool           // all has been listed: what is compared now is not counted
 	total    int64          // keys to list
 	found    map[ref]*state // holds no more than MaxRecheck keys
 	over     map[Kind]int64 // differences of keys that found had no room for
 	spare    []Difference   // the first of them, at most MaxListed
 	told     int64          // differences in found and over
 	savedAt  time.Time
-	saveMu   sync.Mutex // held while the state is written
-	unstable int        // slots that moved at the last pass
+	saveTook time.Duration // the last time
+	saveMu   sync.Mutex    // held while the state is written
+	unstable int           // slots that moved at the last pass
 	repaired int64
 }
 
@@ -74,7 +76,7 @@ func Compare(ctx context.Context, from, to Deployment, opt Options) (Result, err
 	opt.setDefaults()
 	c := &comparison{
 		opt: opt, meter: newMeter(opt.BytesPerSecond), started: time.Now(),
-		found: map[ref]*state{}, over: map[Kind]int64{},
+		found: map[ref]*state{}, over: map[Kind]int64{}, noticed: map[string]time.Time{},
 	}
 	c.payloads.New = func() any { return new(payloads) }
 	c.decoders.New = func() any { return newValueComparer(&c.opt) }
@@ -82,18 +84,19 @@ func Compare(ctx context.Context, from, to Deployment, opt Options) (Result, err
 		c.keyLimit = rate.NewLimiter(rate.Limit(opt.KeysPerSecond), max(opt.KeysPerSecond/10, 1))
 	}
 	var err error
-	if c.from, err = newSide(ctx, "source", from, c.meter); err != nil {
+	if c.from, err = newSide(ctx, "source", from, c.meter, c.opt.LargeBytes); err != nil {
 		return Result{}, err
 	}
 	defer c.from.close()
-	if c.to, err = newSide(ctx, "target", to, c.meter); err != nil {
+	if c.to, err = newSide(ctx, "target", to, c.meter, c.opt.LargeBytes); err != nil {
 		return Result{}, err
 	}
 	defer c.to.close()
-	if err := c.run(ctx); err != nil {
-		return c.result(), err
+	err = c.run(ctx)
+	if err == nil {
+		c.tell()
 	}
-	return c.result(), nil
+	return c.result(), err
 }
 
 func (c *comparison) run(ctx context.Context) error {
@@ -118,17 +121,16 @@ func (c *comparison) run(ctx context.Context) error {
 
 // pairDatabases decides which databases are compared.
 func (c *comparison) pairDatabases(ctx context.Context) error {
-	has := map[*side][]int{}
-	for _, s := range []*side{c.from, c.to} {
-		dbs, err := s.databases(ctx)
-		if err != nil {
-			return err
-		}
-		has[s] = dbs
-	}
 	c.pairs = slices.Clone(c.opt.Databases)
 	if c.pairs == nil {
-		all := append(slices.Clone(has[c.from]), has[c.to]...)
+		var all []int
+		for _, s := range []*side{c.from, c.to} {
+			dbs, err := s.databases(ctx)
+			if err != nil {
+				return err
+			}
+			all = append(all, dbs...)
+		}
 		slices.Sort(all)
 		for _, db := range slices.Compact(all) {
 			c.pairs = append(c.pairs, Databases{db, db})
@@ -145,9 +147,16 @@ func (c *comparison) pairDatabases(ctx context.Context) error {
 		}
 	}
 	for _, p := range c.pairs {
-		c.listings = append(c.listings, newListing(c.from, p, false), newListing(c.to, p, true))
+		c.addPair(p)
+	}
+	if c.opt.Mode == Digest && (!c.from.offer.digests() || !c.to.offer.digests()) {
+		c.notice("mode digest needs EVAL and 7.0 or newer at both sides: values are transferred, as mode full does")
 	}
 	return nil
+}
+
+func (c *comparison) addPair(p Databases) {
+	c.listings = append(c.listings, newListing(c.from, p, false), newListing(c.to, p, true))
 }
 
 func newListing(s *side, p Databases, to bool) *listing {
@@ -164,10 +173,11 @@ func (c *comparison) rounds(ctx context.Context) error {
 	} else if err := c.everything(ctx); err != nil {
 		return err
 	}
+	c.listed = true
 	for round := 2; round <= c.opt.Rounds && c.open() > 0; round++ {
 		if c.opt.Settle != nil {
 			if err := c.opt.Settle(ctx); err != nil {
-				return fmt.Errorf("wait for the pipeline: %w", err)
+				return fmt.Errorf("wait until the pipeline has settled: %w", err)
 			}
 		} else if err := sleep(ctx, c.opt.Interval); err != nil {
 			return err
@@ -210,6 +220,11 @@ const passes = 3
 // everything is the first round: all keys of both sides, and again those of slots that moved meanwhile.
 func (c *comparison) everything(ctx context.Context) error {
 	for range passes {
+		for _, s := range []*side{c.from, c.to} { // listing begins with who is there now
+			if err := c.patiently(ctx, func() error { return s.look(ctx) }); err != nil {
+				return err
+			}
+		}
 		before := [2]*view{c.from.now(), c.to.now()}
 		if err := c.listAll(ctx); err != nil {
 			return err
@@ -219,7 +234,7 @@ func (c *comparison) everything(ctx context.Context) error {
 			if !s.cluster {
 				continue
 			}
-			if err := s.look(ctx); err != nil {
+			if err := c.patiently(ctx, func() error { return s.look(ctx) }); err != nil {
 				return err
 			}
 			after := s.now()
@@ -237,7 +252,7 @@ func (c *comparison) everything(ctx context.Context) error {
 		if moved.IsEmpty() {
 			return nil
 		}
-		c.opt.Notice(fmt.Sprintf("%d slots moved or changed their master while they were compared: they are compared again", moved.Len()))
+		c.notice(fmt.Sprintf("%d slots moved or changed their master while they were compared: they are compared again", moved.Len()))
 		for _, l := range c.listings {
 			l.forget(moved)
 		}
@@ -249,7 +264,7 @@ func (c *comparison) everything(ctx context.Context) error {
 func (c *comparison) listAll(ctx context.Context) error {
 	var total int64
 	for _, l := range c.listings {
-		if err := l.size(ctx); err != nil {
+		if err := c.patiently(ctx, func() error { return l.size(ctx) }); err != nil {
 			return err
 		}
 		total += l.total
@@ -287,6 +302,9 @@ func (c *comparison) listAll(ctx context.Context) error {
 
 // comparePage compares what was listed.
 func (c *comparison) comparePage(ctx context.Context, p page) error {
+	if err := c.admit(ctx, len(p.keys)); err != nil {
+		return err
+	}
 	keys := p.keys
 	err := c.patiently(ctx, func() error {
 		keys = p.keys
@@ -304,14 +322,12 @@ func (c *comparison) comparePage(ctx context.Context, p page) error {
 	if err := c.compareListed(ctx, p.listed.pair, keys, p.done); err != nil {
 		return err
 	}
-	return c.saveNow(false)
+	return c.saveNow()
 }
 
-// compareListed compares keys and records the outcome. done: nil, or told how many there were, in one with recording it.
-func (c *comparison) compareListed(ctx context.Context, pair Databases, keys []string, done func(compared int)) error {
-	if err := c.admit(ctx, len(keys)); err != nil {
-		return err
-	}
+// compareListed compares keys and records the outcome. done: nil, or told how many there were and which differences found
+// had no room for, in one with recording the others.
+func (c *comparison) compareListed(ctx context.Context, pair Databases, keys []string, done func(int, []Difference)) error {
 	var out looked
 	err := c.patiently(ctx, func() (err error) {
 		if len(keys) > 0 {
@@ -324,9 +340,11 @@ func (c *comparison) compareListed(ctx context.Context, pair Databases, keys []s
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.record(pair, keys, out)
+	late := c.record(pair, keys, out)
 	if done != nil {
-		done(out.n)
+		done(out.n, late)
+	} else {
+		c.reportAll(late)
 	}
 	return nil
 }
@@ -341,169 +359,6 @@ func (c *comparison) admit(ctx context.Context, n int) error {
 		n -= some
 	}
 	return nil
-}
-
-// record keeps what was found of keys, and tells how far the comparison is. It is called under the lock.
-func (c *comparison) record(pair Databases, keys []string, out looked) {
-	if c.round <= 1 {
-		c.compared.Add(int64(out.n))
-	}
-	if len(c.found) > 0 || len(out.diffs) > 0 {
-		for _, k := range keys {
-			c.recordKey(ref{pair, k}, out.diffs)
-		}
-	}
-	if c.opt.Progress != nil {
-		c.opt.Progress(c.progress())
-	}
-}
-
-func (c *comparison) recordKey(r ref, diffs map[string]found) {
-	f, differs := diffs[r.key]
-	old := c.found[r]
-	if old != nil {
-		c.told -= int64(len(old.diffs))
-	}
-	c.told += int64(len(f.diffs))
-	switch {
-	case !differs:
-		delete(c.found, r)
-	case old != nil:
-		old.unchanged = old.prints == f.prints
-		old.found = f
-		old.looks++
-	case len(c.found) < c.opt.MaxRecheck:
-		// The key's bytes are part of a whole page's.
-		r.key = strings.Clone(r.key)
-		for i := range f.diffs {
-			f.diffs[i].Key = r.key
-		}
-		c.found[r] = &state{found: f, looks: 1}
-	default:
-		for _, d := range f.diffs {
-			d.Key = strings.Clone(d.Key)
-			c.report(d)
-		}
-	}
-}
-
-func (c *comparison) progress() Progress {
-	p := Progress{
-		Round: c.round, Scanned: c.scanned.Load(), Total: c.total, Compared: c.compared.Load(), Differences: c.told,
-		Bytes: c.meter.read.Load() + c.meter.sent.Load(),
-	}
-	if p.Scanned > 0 && p.Total > p.Scanned {
-		p.Left = time.Duration(float64(time.Since(c.started)) / float64(max(p.Scanned-c.skipped, 1)) * float64(p.Total-p.Scanned))
-	}
-	return p
-}
-
-// recheck looks again at what differs and is not proven.
-func (c *comparison) recheck(ctx context.Context) error {
-	keys := map[Databases][]string{}
-	c.mu.Lock()
-	for r, st := range c.found {
-		if !c.final(st) {
-			keys[r.pair] = append(keys[r.pair], r.key)
-		}
-	}
-	c.mu.Unlock()
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(c.opt.Workers)
-	for pair, all := range keys {
-		for some := range slices.Chunk(all, c.opt.Page) {
-			g.Go(func() error { return c.compareListed(ctx, pair, some, nil) })
-		}
-	}
-	return g.Wait()
-}
-
-// result is what is known so far; Each is told of it once, at the end.
-func (c *comparison) result() Result {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := Result{
-		Mode: c.opt.Mode, Keys: c.compared.Load(), Own: c.own.Load(), Counts: maps.Clone(c.over), Rounds: c.round,
-		BytesRead: c.meter.read.Load(), BytesSent: c.meter.sent.Load(), Unstable: c.unstable, Resumed: c.resumed, Repaired: c.repaired,
-		Elapsed: c.before + time.Since(c.started),
-	}
-	r.Seconds = r.Elapsed.Seconds()
-	refs := slices.SortedFunc(maps.Keys(c.found), func(a, b ref) int {
-		if a.pair != b.pair {
-			return a.pair.From - b.pair.From
-		}
-		return strings.Compare(a.key, b.key)
-	})
-	for _, k := range refs {
-		st := c.found[k]
-		if c.opt.Rounds > 1 && (st.looks < 2 || !st.unchanged) {
-			r.Unsettled++
-			continue
-		}
-		for _, d := range st.diffs {
-			r.Counts[d.Kind]++
-			if len(r.Differences) < c.opt.MaxListed {
-				r.Differences = append(r.Differences, d)
-			}
-			if c.opt.Each != nil {
-				c.opt.Each(d)
-			}
-		}
-	}
-	room := max(min(c.opt.MaxListed-len(r.Differences), len(c.spare)), 0)
-	r.Differences = append(r.Differences, c.spare[:room]...)
-	return r
-}
-
-// patiently repeats fn while a side cannot answer for a moment.
-func (c *comparison) patiently(ctx context.Context, fn func() error) error {
-	var since time.Time
-	pause := 100 * time.Millisecond
-	for {
-		err := fn()
-		if err == nil || !passing(err) || ctx.Err() != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
-		}
-		if since.IsZero() {
-			since = time.Now()
-			c.opt.Notice(fmt.Sprintf("waiting: %v", err))
-		}
-		if time.Since(since) > c.opt.Patience {
-			return fmt.Errorf("%w (given up after %s; the comparison can be started again)", err, c.opt.Patience)
-		}
-		if err := sleep(ctx, pause); err != nil {
-			return err
-		}
-		pause = min(2*pause, 2*time.Second)
-		if err := c.lookAgain(ctx); err != nil && !passing(err) {
-			return err
-		}
-	}
-}
-
-// lookAgain finds the masters anew, not more often than each quarter of a second.
-func (c *comparison) lookAgain(ctx context.Context) error {
-	c.lookMu.Lock()
-	defer c.lookMu.Unlock()
-	if time.Since(c.lookedAt) < 250*time.Millisecond {
-		return nil
-	}
-	defer func() { c.lookedAt = time.Now() }()
-	return errors.Join(c.from.look(ctx), c.to.look(ctx))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }
 
 // isNil tells whether err only says that there is no such thing.

@@ -20,21 +20,25 @@ import (
 type meter struct {
 	read, sent atomic.Int64
 	limit      *rate.Limiter // nil: none
-	timeout    time.Duration // of one reply
+	timeout    time.Duration // of one reply to the client library
 }
 
 const (
-	replyTimeout = 30 * time.Second
-	limitBurst   = 64 << 10
-	// pageReplyBytes is about what one pipeline may answer.
-	pageReplyBytes = 32 << 20
+	// silence is how long a server may send nothing while an answer is awaited.
+	silence = 30 * time.Second
+	// largestBurst and smallestBurst bound what a reader may take at once where there is a rate.
+	largestBurst, smallestBurst = 64 << 10, 1 << 10
+	// pieceReplyBytes is about what the answer to one piece of a large value holds.
+	pieceReplyBytes = 8 << 20
+	// bulkBytes is the least limit of one bulk reply.
+	bulkBytes = 16 << 20
 )
 
 func newMeter(bytesPerSecond int) *meter {
-	m := &meter{timeout: replyTimeout}
+	m := &meter{timeout: silence}
 	if bytesPerSecond > 0 {
-		m.limit = rate.NewLimiter(rate.Limit(bytesPerSecond), limitBurst)
-		m.timeout += pageReplyBytes / time.Duration(bytesPerSecond) * time.Second
+		m.limit = rate.NewLimiter(rate.Limit(bytesPerSecond), min(max(bytesPerSecond/20, smallestBurst), largestBurst))
+		m.timeout += time.Duration(float64(pieceReplyBytes) / float64(bytesPerSecond) * float64(time.Second))
 	}
 	return m
 }
@@ -47,8 +51,8 @@ type meteredConn struct {
 
 // Read waits after reading, so that the server sees a slow reader and no more.
 func (c meteredConn) Read(p []byte) (int, error) {
-	if c.m.limit != nil && len(p) > limitBurst {
-		p = p[:limitBurst]
+	if c.m.limit != nil && len(p) > c.m.limit.Burst() {
+		p = p[:c.m.limit.Burst()]
 	}
 	n, err := c.Conn.Read(p)
 	c.m.read.Add(int64(n))
@@ -67,10 +71,8 @@ func (c meteredConn) Write(p []byte) (int, error) {
 
 // node is one master, or the single server, and the idle connections to it.
 type node struct {
-	side  *side
-	addr  string
-	id    string // of a cluster's node
-	epoch uint64
+	side *side
+	addr string
 
 	mu   sync.Mutex
 	idle map[int][]*conn // by selected database
@@ -84,6 +86,7 @@ type conn struct {
 	in   *resp.ReplyReader
 	out  []byte
 	stop func() bool // ends the watch of the context
+	over atomic.Bool // the context has ended
 }
 
 // sideError is a failure to speak with a side.
@@ -113,14 +116,43 @@ func (n *node) take(ctx context.Context, db int) (*conn, error) {
 			return nil, err
 		}
 	}
-	c.stop = context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
+	c.stop = context.AfterFunc(ctx, c.expire)
 	return c, nil
+}
+
+// expire makes all that is done on the connection end at once.
+func (c *conn) expire() {
+	c.over.Store(true)
+	_ = c.net.SetDeadline(time.Unix(1, 0))
+}
+
+// extend gives the server time again. It is called while expire may be:
+//
+//  1. extend sets a deadline in the future behind that of expire
+//  2. it finds over set, which expire does first, and puts that right
+func (c *conn) extend() error {
+	err := c.net.SetDeadline(time.Now().Add(silence))
+	if c.over.Load() {
+		_ = c.net.SetDeadline(time.Unix(1, 0))
+	}
+	return err
+}
+
+// Read gives the server time for each read, not for a whole answer: how long that takes depends on the rate.
+func (c *conn) Read(p []byte) (int, error) {
+	if err := c.extend(); err != nil {
+		return 0, err
+	}
+	return c.net.Read(p)
 }
 
 // give takes a connection back. Whoever has not read all answers, or met an error, must say so.
 func (n *node) give(c *conn, clean bool) {
 	if !c.stop() || !clean {
 		_ = c.net.Close()
+		if !c.over.Load() {
+			n.close() // what is idle has most likely died of the same
+		}
 		return
 	}
 	n.mu.Lock()
@@ -144,7 +176,8 @@ func (n *node) dial(ctx context.Context, db int) (*conn, error) {
 	if err != nil {
 		return nil, &sideError{n.side.name, n.addr, "connect", err}
 	}
-	c := &conn{node: n, db: db, net: raw, in: resp.NewReplyReader(raw, resp.Config{})}
+	c := &conn{node: n, db: db, net: raw}
+	c.in = resp.NewReplyReader(c, resp.Config{MaxBulkBytes: int(max(2*n.side.largeBytes, bulkBytes))})
 	var words [][]string
 	if d := n.side.at.Dialer; d.Password != "" {
 		auth := []string{"AUTH", d.Password}
@@ -159,8 +192,8 @@ func (n *node) dial(ctx context.Context, db int) (*conn, error) {
 	for _, w := range words {
 		c.out = resp.AppendCommand(c.out, w...)
 	}
-	c.stop = context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
-	defer c.stop()
+	c.stop = context.AfterFunc(ctx, c.expire)
+	defer func() { c.stop() }()
 	if err := c.send(); err != nil {
 		_ = raw.Close()
 		return nil, err
@@ -192,7 +225,7 @@ func (c *conn) send() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	if err := c.net.SetDeadline(time.Now().Add(c.node.side.meter.timeout)); err != nil {
+	if err := c.extend(); err != nil {
 		return c.fail("send", err)
 	}
 	_, err := c.net.Write(c.out)
@@ -236,16 +269,13 @@ func passing(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
 	}
-	if e, ok := errors.AsType[*resp.ServerError](err); ok {
-		return hasPrefix(e, "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOREPLICAS")
+	if e := cause(err); fromServer(e) {
+		return hasPrefix(e, "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOREPLICAS", "ERR max number of clients")
 	}
-	if hasPrefix(err, "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "MOVED", "ASK", "BUSY") { // as the client library has them
-		return true
+	if _, ok := errors.AsType[*resp.ProtocolError](err); ok {
+		return false
 	}
-	if e, ok := errors.AsType[*sideError](err); ok {
-		var perr *resp.ProtocolError
-		return !errors.As(e.err, &perr) && !refused(e.err)
-	}
+	_, ours := errors.AsType[*sideError](err)
 	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, topology.ErrUnreachable)
+	return ours || network || errors.Is(err, errNoOwner) || errors.Is(err, topology.ErrUnreachable)
 }

@@ -8,7 +8,6 @@ import (
 	"hash/maphash"
 	"io"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -61,10 +60,10 @@ func (d *valueComparer) compare(from, to []byte) (found *delta, ok bool) {
 	f, fok := parsePayload(from)
 	t, tok := parsePayload(to)
 	switch {
-	case !fok && !tok:
-		return nil, true
+	case !fok && !tok: // nothing to compare any more
+		return changedDelta(), true
 	case !fok || !tok:
-		return valueDelta("gone while it was read", "gone while it was read"), true
+		return changedDelta(), true
 	case f.kind != t.kind && f.kind != 0 && t.kind != 0:
 		found = &delta{kind: Type, from: f.kind.String(), to: t.kind.String()}
 	case d.sameBytes(f, t):
@@ -139,13 +138,26 @@ func (d *valueComparer) compareInOrder() (*delta, error) {
 			where := fmt.Sprintf("index %d ", i)
 			return valueDelta(itemText(where, f), itemText(where, t)), nil
 		}
-		at := 0
-		for at < len(f.Value) && at < len(t.Value) && f.Value[at] == t.Value[at] {
-			at++
-		}
-		where := fmt.Sprintf("at byte %d ", f.Offset+int64(at))
-		return valueDelta(where+short(string(f.Value[at:])), where+short(string(t.Value[at:]))), nil
+		return pieceDelta(f, t), nil
 	}
+}
+
+// pieceDelta words where two strings part. One of them may have ended with the piece before.
+func pieceDelta(f, t *rdb.Element) *delta {
+	var from, to []byte
+	var offset int64
+	if f != nil {
+		from, offset = f.Value, f.Offset
+	}
+	if t != nil {
+		to, offset = t.Value, t.Offset
+	}
+	at := 0
+	for at < len(from) && at < len(to) && from[at] == to[at] {
+		at++
+	}
+	where := fmt.Sprintf("at byte %d ", offset+int64(at))
+	return valueDelta(where+short(string(from[at:])), where+short(string(to[at:])))
 }
 
 func itemText(where string, e *rdb.Element) string {
@@ -198,23 +210,25 @@ func (d *valueComparer) sumOf(dec *rdb.Decoder, holdMs int64, exactZero bool) (s
 	}
 }
 
-// appendElement writes an element so that no two have the same bytes.
+// appendElement writes an element so that no two have the same bytes: a number, which is expiry or score, the length of
+// the name, the name, the value. Field values are the users': nothing may follow that they could imitate.
 func appendElement(dst []byte, e *rdb.Element, holdMs int64, exactZero bool) []byte {
 	name, val := nameOf(e), []byte(nil)
-	if e.Kind == rdb.ElementField {
+	var number uint64
+	switch e.Kind {
+	case rdb.ElementField:
 		val = e.Value
+		if e.ExpireAtMs != 0 {
+			number = uint64(e.ExpireAtMs + holdMs)
+		}
+	case rdb.ElementScored:
+		number = scoreBits(e.Score, exactZero)
+	default: // of a set
 	}
+	dst = binary.LittleEndian.AppendUint64(dst, number)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(len(name)))
 	dst = append(dst, name...)
-	dst = append(dst, val...)
-	if e.Kind == rdb.ElementScored {
-		dst = binary.LittleEndian.AppendUint64(dst, scoreBits(e.Score, exactZero))
-	}
-	if e.Kind == rdb.ElementField && e.ExpireAtMs != 0 {
-		dst = binary.LittleEndian.AppendUint64(append(dst, 0xff), uint64(e.ExpireAtMs+holdMs))
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(len(val)))
-	}
-	return dst
+	return append(dst, val...)
 }
 
 func scoreBits(score float64, exactZero bool) uint64 {
@@ -297,131 +311,4 @@ func (d *valueComparer) expiryEqual(from, to int64) bool {
 	}
 	by := to - from - d.holdMs
 	return max(by, -by) <= d.tolerance.Milliseconds()
-}
-
-// compareStreams compares all that a stream holds but when a consumer was last seen and how much a group has read, in
-// which Redis's own replicas differ, and what only one side's version knows.
-func (d *valueComparer) compareStreams() (*delta, error) {
-	for {
-		f, t, err := d.pairUp()
-		if err != nil {
-			return nil, err
-		}
-		if f != nil && f.Kind == rdb.ElementProducers {
-			f = nil
-		}
-		if t != nil && t.Kind == rdb.ElementProducers {
-			t = nil
-		}
-		if f == nil && t == nil {
-			return nil, nil
-		}
-		if f == nil || t == nil || f.Kind != t.Kind {
-			return streamDelta(f, t), nil
-		}
-		if !sameElement(f, t) {
-			return streamDelta(f, t), nil
-		}
-	}
-}
-
-func sameElement(f, t *rdb.Element) bool {
-	switch f.Kind {
-	case rdb.ElementEntry:
-		if f.ID != t.ID || len(f.Fields) != len(t.Fields) {
-			return false
-		}
-		for i := range f.Fields {
-			if !bytes.Equal(f.Fields[i], t.Fields[i]) {
-				return false
-			}
-		}
-		return true
-	case rdb.ElementMeta:
-		a, b := f.Meta, t.Meta
-		return a.Length == b.Length && a.LastID == b.LastID &&
-			(!a.Known || !b.Known || a.MaxDeletedID == b.MaxDeletedID && a.EntriesAdded == b.EntriesAdded)
-	case rdb.ElementGroup:
-		return bytes.Equal(f.Group, t.Group) && f.ID == t.ID
-	case rdb.ElementConsumer:
-		return bytes.Equal(f.Group, t.Group) && bytes.Equal(f.Consumer, t.Consumer)
-	default:
-		return f.ID == t.ID && bytes.Equal(f.Consumer, t.Consumer) && f.DeliveredAtMs == t.DeliveredAtMs && f.DeliveryCount == t.DeliveryCount
-	}
-}
-
-// streamDelta words the first elements that are not the same.
-func streamDelta(f, t *rdb.Element) *delta {
-	if f != nil && t != nil && f.Kind == rdb.ElementMeta && t.Kind == rdb.ElementMeta {
-		from, to := metaText(f.Meta, t.Meta)
-		return valueDelta(from, to)
-	}
-	kind := Group
-	for _, e := range []*rdb.Element{f, t} {
-		if e != nil && (e.Kind == rdb.ElementEntry || e.Kind == rdb.ElementMeta) {
-			kind = Value
-		}
-	}
-	return &delta{kind: kind, from: streamText(f, t), to: streamText(t, f)}
-}
-
-// metaText names the first thing that two streams know differently about themselves.
-func metaText(f, t rdb.StreamMeta) (from, to string) {
-	name, a, b := "max-deleted-entry-id ", f.MaxDeletedID.String(), t.MaxDeletedID.String()
-	switch {
-	case f.Length != t.Length:
-		name, a, b = "length ", strconv.FormatUint(f.Length, 10), strconv.FormatUint(t.Length, 10)
-	case f.LastID != t.LastID:
-		name, a, b = "last-generated-id ", f.LastID.String(), t.LastID.String()
-	case f.EntriesAdded != t.EntriesAdded:
-		name, a, b = "entries-added ", strconv.FormatUint(f.EntriesAdded, 10), strconv.FormatUint(t.EntriesAdded, 10)
-	}
-	return name + a, name + b
-}
-
-// streamText says what one side has where the other has something else.
-func streamText(e, other *rdb.Element) string {
-	if e == nil || other != nil && e.Kind == rdb.ElementMeta && other.Kind != rdb.ElementMeta {
-		return "no " + elementName(other)
-	}
-	text := elementName(e)
-	switch e.Kind {
-	case rdb.ElementEntry:
-		var b strings.Builder
-		b.WriteString(text)
-		for _, f := range e.Fields {
-			b.WriteString(" " + short(string(f)))
-		}
-		return shorten(b.String())
-	case rdb.ElementGroup:
-		return text + " last-delivered-id " + e.ID.String()
-	case rdb.ElementPending:
-		return fmt.Sprintf("%s delivered %d times, delivered at %d", text, e.DeliveryCount, e.DeliveredAtMs)
-	default:
-		return text
-	}
-}
-
-func elementName(e *rdb.Element) string {
-	switch e.Kind {
-	case rdb.ElementEntry:
-		return "entry " + e.ID.String()
-	case rdb.ElementGroup:
-		return "group " + short(string(e.Group))
-	case rdb.ElementConsumer:
-		return "group " + short(string(e.Group)) + " consumer " + short(string(e.Consumer))
-	case rdb.ElementPending:
-		return "group " + short(string(e.Group)) + " consumer " + short(string(e.Consumer)) + " pending " + e.ID.String()
-	default:
-		return "more"
-	}
-}
-
-// shorten keeps a text that lists many things readable.
-func shorten(text string) string {
-	const shown = 200
-	if len(text) > shown {
-		return text[:shown] + "..."
-	}
-	return text
 }

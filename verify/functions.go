@@ -17,28 +17,23 @@ func (c *comparison) compareFunctions(ctx context.Context) error {
 	if c.opt.Mode == Sample || f.Prefixes != nil || f.Patterns != nil || f.Types != nil || !f.Slots.IsEmpty() {
 		return nil // asked for certain keys
 	}
-	var libs [2]map[string]string
-	for i, s := range []*side{c.from, c.to} {
-		err := c.patiently(ctx, func() (err error) {
-			libs[i], err = s.libraries(ctx)
-			return err
-		})
-		if err != nil {
-			return err
+	for _, s := range []*side{c.from, c.to} {
+		if s.offer.denied {
+			c.notice(fmt.Sprintf("libraries of functions are not compared: the %s refuses FUNCTION LIST (grant +function|list)", s.name))
+			return nil
 		}
 	}
-	names := maps.Clone(libs[0])
-	maps.Copy(names, libs[1])
-	var differ []string
-	for _, n := range slices.Sorted(maps.Keys(names)) {
-		from, inFrom := libs[0][n]
-		if to, inTo := libs[1][n]; inFrom != inTo || from != to || from == mixedCode {
-			differ = append(differ, n)
-		}
+	libs, differ, err := c.differingLibraries(ctx)
+	if err != nil {
+		return err
 	}
-	repaired := c.opt.Repair && !slices.ContainsFunc(differ, func(n string) bool { return libs[0][n] == mixedCode })
-	if repaired {
-		if err := c.repairFunctions(ctx, differ, libs[0]); err != nil {
+	left := differ
+	if c.opt.Repair && len(differ) > 0 {
+		if slices.ContainsFunc(differ, func(n string) bool { return libs[0][n] == mixedCode }) {
+			c.notice("libraries of functions are not repaired: the source's masters do not have the same")
+		} else if err := c.repairFunctions(ctx, differ, libs[0]); err != nil {
+			return err
+		} else if _, left, err = c.differingLibraries(ctx); err != nil {
 			return err
 		}
 	}
@@ -47,13 +42,39 @@ func (c *comparison) compareFunctions(ctx context.Context) error {
 	for _, n := range differ {
 		from, inFrom := libs[0][n]
 		to, inTo := libs[1][n]
-		d := Difference{Key: n, Kind: Function, From: libraryText(from, inFrom), To: libraryText(to, inTo), Repaired: repaired}
+		d := Difference{Key: n, Kind: Function, From: libraryText(from, inFrom), To: libraryText(to, inTo), Repaired: !slices.Contains(left, n)}
 		if inFrom && inTo {
 			d.To = "other code, " + d.To
 		}
 		c.report(d)
 	}
 	return nil
+}
+
+// differingLibraries reads the libraries of both sides, and names those that are not alike.
+func (c *comparison) differingLibraries(ctx context.Context) (libs [2]map[string]string, differ []string, err error) {
+	for i, s := range []*side{c.from, c.to} {
+		err := c.patiently(ctx, func() (err error) {
+			libs[i], err = s.libraries(ctx)
+			return err
+		})
+		if err != nil {
+			return libs, nil, err
+		}
+	}
+	names := map[string]bool{}
+	for _, l := range libs {
+		for n := range l {
+			names[n] = true
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		from, inFrom := libs[0][n]
+		if to, inTo := libs[1][n]; inFrom != inTo || from != to || from == mixedCode {
+			differ = append(differ, n)
+		}
+	}
+	return libs, differ, nil
 }
 
 // report takes a difference that is final.

@@ -1,11 +1,7 @@
 package verify
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,7 +27,9 @@ const (
 type page struct {
 	listed *listing
 	keys   []string
-	done   func(compared int) // called once, under the comparison's lock
+	// done is called once, under the comparison's lock: how many were compared, and differences that are to be reported
+	// when the listing has passed them for good.
+	done func(compared int, late []Difference)
 }
 
 // listing is how far the keys of one side in one database have been listed. A key is behind it when it was compared.
@@ -42,25 +40,23 @@ type listing struct {
 
 	mu      sync.Mutex
 	slots   slot.Set              // done
-	cursors map[string]*scanState // by address, of masters that are scanned
+	cursors map[string]*scanState // of masters that are scanned, by address and slots
 	total   int64                 // keys there, as counted
-	keys    int64                 // compared, of what is done
+	tally                         // of slots that are done
+	again   bool                  // slots are listed that were counted before
 }
 
-// scanState is a scan of one master.
-type scanState struct {
-	RunID  string `json:"run_id"`
-	Slots  string `json:"slots"`  // that it looks for
-	Cursor uint64 `json:"cursor"` // all before it is done
-	Done   bool   `json:"done"`
-
-	ahead []*scanned // read and not yet done, in order
+// tally counts keys.
+type tally struct {
+	Keys int64 `json:"keys"` // compared
+	Own  int64 `json:"own"`  // left out because they are ours
 }
 
-type scanned struct {
-	next    uint64 // the cursor behind it
-	pending int    // pages
-	keys    int    // compared
+// work is a part of what is listed: slots of one master.
+type work struct {
+	n     *node
+	slots slot.Set
+	last  bool // no other master is listed for the same slots after it
 }
 
 func (l *listing) db() int {
@@ -76,7 +72,7 @@ func (l *listing) run(ctx context.Context, c *comparison, out chan<- page) error
 	g, ctx := errgroup.WithContext(ctx)
 	if v.owner == nil {
 		g.Go(func() error {
-			return l.scan(ctx, c, v.nodes[0], c.opt.Filter.slots(), out)
+			return l.scan(ctx, c, work{v.nodes[0], c.opt.Filter.slots(), true}, out)
 		})
 		return g.Wait()
 	}
@@ -91,27 +87,43 @@ func (l *listing) run(ctx context.Context, c *comparison, out chan<- page) error
 		}
 		byNode[n].Add(s)
 	}
+	var moving []slot.Slot
 	for s := range want.All() {
-		add(v.owner[s], s)
-		for _, n := range v.inFlight[s] { // its keys are at both
-			add(n, s)
+		if len(v.inFlight[s]) > 1 {
+			moving = append(moving, s)
+		} else {
+			add(v.owner[s], s)
 		}
 	}
 	for n, slots := range byNode {
-		g.Go(func() error { return l.node(ctx, c, n, *slots, out) })
+		g.Go(func() error { return l.node(ctx, c, work{n, *slots, true}, out) })
 	}
+	g.Go(func() error {
+		// Keys of a slot that is being moved are at both masters, and go one way only: what is not at the first when that is
+		// listed is at the second later.
+		for _, s := range moving {
+			var one slot.Set
+			one.Add(s)
+			for i, n := range v.inFlight[s] {
+				if err := l.node(ctx, c, work{n, one, i == len(v.inFlight[s])-1}, out); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 	return g.Wait()
 }
 
 // node lists slots of one master of a cluster.
-func (l *listing) node(ctx context.Context, c *comparison, n *node, slots slot.Set, out chan<- page) error {
+func (l *listing) node(ctx context.Context, c *comparison, w work, out chan<- page) error {
 	if !l.s.offer.slotKeys {
-		return l.scan(ctx, c, n, slots, out)
+		return l.scan(ctx, c, w, out)
 	}
 	var large slot.Set
-	all := slices.Collect(slots.All())
+	all := slices.Collect(w.slots.All())
 	for some := range slices.Chunk(all, countedN) {
-		counts, err := l.count(ctx, c, n, some)
+		counts, err := l.count(ctx, c, w.n, some)
 		if err != nil {
 			return err
 		}
@@ -123,7 +135,7 @@ func (l *listing) node(ctx context.Context, c *comparison, n *node, slots slot.S
 				continue
 			}
 			if keys+counts[i] > c.opt.Page && keys > 0 {
-				if err := l.slotKeys(ctx, c, n, group, out); err != nil {
+				if err := l.slotKeys(ctx, c, w, group, &large, out); err != nil {
 					return err
 				}
 				group, keys = nil, 0
@@ -131,14 +143,14 @@ func (l *listing) node(ctx context.Context, c *comparison, n *node, slots slot.S
 			group = append(group, s)
 			keys += counts[i]
 		}
-		if err := l.slotKeys(ctx, c, n, group, out); err != nil {
+		if err := l.slotKeys(ctx, c, w, group, &large, out); err != nil {
 			return err
 		}
 	}
 	if large.IsEmpty() {
 		return nil
 	}
-	return l.scan(ctx, c, n, large, out)
+	return l.scan(ctx, c, work{w.n, large, w.last}, out)
 }
 
 // count asks how many keys the slots have.
@@ -182,16 +194,22 @@ func (l *listing) slotCommand(ctx context.Context, n *node, slots []slot.Slot, s
 	return nil
 }
 
-// slotKeys lists the keys of some slots that have few enough, and hands them out. A slot is done with its last page.
-func (l *listing) slotKeys(ctx context.Context, c *comparison, n *node, slots []slot.Slot, out chan<- page) error {
+// slotKeys lists the keys of some slots that have few enough, and hands them out. A slot is done with its last page. One
+// that has grown too large meanwhile is put off.
+func (l *listing) slotKeys(ctx context.Context, c *comparison, w work, slots []slot.Slot, large *slot.Set, out chan<- page) error {
 	if len(slots) == 0 {
 		return nil
 	}
 	var b pageBuilder
+	var grown slot.Set
 	err := c.patiently(ctx, func() error {
-		b = pageBuilder{filter: &c.opt.Filter}
-		const limit = 2 * listedN // a slot may have grown since it was counted
-		return l.slotCommand(ctx, n, slots, "GETKEYSINSLOT", func(_ int, r resp.Reply) error {
+		b, grown = pageBuilder{filter: &c.opt.Filter}, slot.Set{}
+		const limit = 2 * listedN
+		return l.slotCommand(ctx, w.n, slots, "GETKEYSINSLOT", func(i int, r resp.Reply) error {
+			if len(r.Elems) >= limit {
+				grown.Add(slots[i])
+				return nil
+			}
 			for _, k := range r.Elems {
 				b.add(k.Str)
 			}
@@ -201,22 +219,31 @@ func (l *listing) slotKeys(ctx context.Context, c *comparison, n *node, slots []
 	if err != nil {
 		return err
 	}
-	c.own.Add(b.own)
+	*large = large.Union(&grown)
 	pages := b.pages(c.opt.Page)
-	left, compared := len(pages), 0
-	done := func(n int) {
+	left := len(pages)
+	sum := tally{Own: b.own}
+	var late []Difference
+	done := func(n int, diffs []Difference) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		compared += n
-		if left--; left <= 0 {
-			l.keys += int64(compared)
-			for _, s := range slots {
+		sum.Keys += int64(n)
+		late = append(late, diffs...)
+		if left--; left > 0 {
+			return
+		}
+		l.add(sum)
+		c.reportAll(late)
+		for _, s := range slots {
+			if w.last && !grown.Has(s) {
 				l.slots.Add(s)
 			}
 		}
 	}
 	if left == 0 {
-		done(0)
+		c.mu.Lock()
+		done(0, nil)
+		c.mu.Unlock()
 	}
 	for _, keys := range pages {
 		if err := c.handOut(ctx, out, page{l, keys, done}); err != nil {
@@ -226,129 +253,24 @@ func (l *listing) slotKeys(ctx context.Context, c *comparison, n *node, slots []
 	return nil
 }
 
-// scan lists the keys of a master that lie in slots. Its cursor is good for as long as the process lives.
-func (l *listing) scan(ctx context.Context, c *comparison, n *node, slots slot.Set, out chan<- page) error {
-	runID, err := n.runID(ctx)
-	if err != nil {
-		return err
-	}
-	st := l.scanState(n, runID, slots.String())
-	if st.Done {
-		return nil
-	}
-	everything := slots.Len() == slot.Count
-	cursor := st.Cursor
-	for {
-		var b pageBuilder
-		var next uint64
-		failed := false
-		err := c.patiently(ctx, func() error {
-			if failed { // by another process at this address?
-				if now, err := n.runID(ctx); err != nil || now != runID {
-					return cmp.Or(err, errRestarted)
-				}
-			}
-			failed = true
-			b = pageBuilder{filter: &c.opt.Filter}
-			var err error
-			next, err = l.scanPage(ctx, n, cursor, c.opt.Page, func(key []byte) {
-				if everything || slots.Has(slot.Of(key)) {
-					b.add(key)
-				}
-			})
-			return err
-		})
-		if errors.Is(err, errRestarted) {
-			c.opt.Notice(fmt.Sprintf("%s %s was restarted: its keys are listed again from the beginning", l.s.name, n.addr))
-			return l.scan(ctx, c, n, slots, out)
-		}
-		if err != nil {
-			return err
-		}
-		c.own.Add(b.own)
-		pages := b.pages(c.opt.Page)
-		mark := &scanned{next: next, pending: len(pages)}
-		l.mu.Lock()
-		st.ahead = append(st.ahead, mark)
-		l.mu.Unlock()
-		done := func(n int) { l.passed(st, mark, n, slots) }
-		if len(pages) == 0 {
-			mark.pending = 1
-			done(0)
-		}
-		for _, keys := range pages {
-			if err := c.handOut(ctx, out, page{l, keys, done}); err != nil {
-				return err
-			}
-		}
-		if cursor = next; cursor == 0 {
-			return nil
-		}
+// add counts what is done.
+func (l *listing) add(t tally) {
+	if !l.again {
+		l.Keys += t.Keys
+		l.Own += t.Own
 	}
 }
 
-// errRestarted tells that a cursor is of another process.
-var errRestarted = errors.New("the server was restarted")
-
-// runID names the process that serves a node; "" where INFO is forbidden.
-func (n *node) runID(ctx context.Context) (string, error) {
-	info, err := n.info(ctx, "server")
-	return info["run_id"], err
-}
-
-// scanState is where the scan of a master stands; at the start if that was another process.
-func (l *listing) scanState(n *node, runID, slots string) *scanState {
+// counted is what is done of all.
+func (l *listing) counted() (keys, own int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	st := l.cursors[n.addr]
-	if st == nil || st.RunID != runID || runID == "" || st.Slots != slots {
-		st = &scanState{RunID: runID, Slots: slots}
-		l.cursors[n.addr] = st
+	keys, own = l.Keys, l.Own
+	for _, st := range l.cursors {
+		keys += st.Keys
+		own += st.Own
 	}
-	st.ahead = nil
-	return st
-}
-
-// passed moves the cursor over what is done without a hole.
-func (l *listing) passed(st *scanState, mark *scanned, compared int, slots slot.Set) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	mark.pending--
-	mark.keys += compared
-	for len(st.ahead) > 0 && st.ahead[0].pending <= 0 {
-		st.Cursor = st.ahead[0].next
-		l.keys += int64(st.ahead[0].keys)
-		st.ahead = st.ahead[1:]
-		if st.Cursor == 0 {
-			st.Done = true
-			l.slots = l.slots.Union(&slots)
-		}
-	}
-}
-
-func (l *listing) scanPage(ctx context.Context, n *node, cursor uint64, count int, fn func(key []byte)) (uint64, error) {
-	cn, err := n.take(ctx, l.db())
-	if err != nil {
-		return 0, err
-	}
-	clean := false
-	defer func() { n.give(cn, clean) }()
-	r, err := cn.one("SCAN", strconv.FormatUint(cursor, 10), "COUNT", strconv.Itoa(count))
-	if err != nil {
-		return 0, err
-	}
-	if len(r.Elems) != 2 {
-		return 0, cn.fail("SCAN", fmt.Errorf("an answer of %d elements", len(r.Elems)))
-	}
-	next, err := strconv.ParseUint(string(r.Elems[0].Str), 10, 64)
-	if err != nil {
-		return 0, cn.fail("SCAN", err)
-	}
-	for _, k := range r.Elems[1].Elems {
-		fn(k.Str)
-	}
-	clean = true
-	return next, nil
+	return keys, own
 }
 
 // pageBuilder collects keys without an allocation for each.
@@ -424,50 +346,5 @@ func (l *listing) size(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total = total
-	return nil
-}
-
-// forget makes slots undone, so that they are listed again.
-func (l *listing) forget(slots slot.Set) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.slots = l.slots.Minus(&slots)
-	l.cursors = map[string]*scanState{}
-}
-
-// savedListing is the form of a listing in a state file.
-type savedListing struct {
-	Pair    Databases             `json:"databases"`
-	Target  bool                  `json:"target"`
-	Slots   string                `json:"slots"`
-	Keys    int64                 `json:"keys"`
-	Cursors map[string]*scanState `json:"cursors,omitempty"`
-}
-
-func (l *listing) save() savedListing {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	cursors := map[string]*scanState{}
-	for addr, st := range maps.All(l.cursors) {
-		cursors[addr] = &scanState{RunID: st.RunID, Slots: st.Slots, Cursor: st.Cursor, Done: st.Done}
-	}
-	return savedListing{l.pair, l.to, l.slots.String(), l.keys, cursors}
-}
-
-func (l *listing) restore(s savedListing) error {
-	if s.Slots != "" {
-		set, err := slot.ParseSet(s.Slots)
-		if err != nil {
-			return err
-		}
-		l.slots = set
-	}
-	l.keys = s.Keys
-	for addr, st := range s.Cursors {
-		if !st.Done && st.Cursor == 0 {
-			continue
-		}
-		l.cursors[addr] = st
-	}
 	return nil
 }

@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -76,7 +75,7 @@ func (c *comparison) compareOnce(ctx context.Context, sp Databases, keys []strin
 	if err != nil {
 		return nil, err
 	}
-	var leaving []string
+	var leaving []string // to be looked at again
 	var until int64
 	soon := time.Now().Add(expiring).UnixMilli()
 	var untyped []int32
@@ -107,11 +106,15 @@ func (c *comparison) compareOnce(ctx context.Context, sp Databases, keys []strin
 	if err := p.readTypes(ctx, untyped); err != nil {
 		return nil, err
 	}
-	out.n += len(p.alone) + len(p.both)
-	p.reportAlone()
+	if err := p.reportAlone(ctx); err != nil {
+		return nil, err
+	}
+	p.patient = again
 	if err := p.compareBoth(ctx, tolerance); err != nil {
 		return nil, err
 	}
+	away, leaving = append(away, p.away...), append(leaving, p.changed...)
+	out.n += len(p.alone) + len(p.both) - len(p.away) - len(p.changed)
 	if len(leaving) == 0 {
 		return away, nil
 	}
@@ -131,6 +134,11 @@ type pageWork struct {
 	both  []int32   // keys that exist at both sides
 	alone []int32   // at one side only
 	out   *looked
+
+	patient bool     // a key that changes while it is read has had its second look
+	client  bool     // read by the client library, which follows keys that are being moved
+	away    []string // of both, those that a server would not answer for
+	changed []string // of both, those that changed while they were read
 }
 
 func (p *pageWork) of(s *side) []meta {
@@ -188,7 +196,7 @@ func (p *pageWork) readMetas(ctx context.Context) (time.Duration, error) {
 	var off time.Duration
 	for _, s := range []*side{c.from, c.to} {
 		if !s.offer.expireTime {
-			off += time.Since(sent)
+			off += time.Since(sent) + s.aheadOff
 		}
 	}
 	return off, nil
@@ -255,10 +263,7 @@ func (p *pageWork) readTypes(ctx context.Context, index []int32) error {
 		cn.add("TYPE", p.keys[i])
 	}, func(s *side, i int32, _ int, r resp.Reply) error {
 		if err := r.Err(); err != nil {
-			if redirected(err) {
-				return nil // the type stays unknown
-			}
-			return s.refusal(p.keys[i], err)
+			return p.of(s)[i].refusal(s, p.keys[i], err)
 		}
 		m := &p.of(s)[i]
 		if m.typ = typeName(r.Str); m.typ == "none" {
@@ -266,18 +271,6 @@ func (p *pageWork) readTypes(ctx context.Context, index []int32) error {
 		}
 		return nil
 	})
-}
-
-func (p *pageWork) reportAlone() {
-	for _, i := range p.alone {
-		f, t := &p.metas[0][i], &p.metas[1][i]
-		if t.exists {
-			p.add(i, Extra, "none", describe(t))
-		} else {
-			p.add(i, Missing, describe(f), "none")
-		}
-		p.print(i, 0, 0)
-	}
 }
 
 func (p *pageWork) add(i int32, kind Kind, from, to string) {
@@ -313,9 +306,13 @@ func (p *pageWork) compareBoth(ctx context.Context, tolerance time.Duration) err
 	for _, i := range p.both {
 		f, t := &p.metas[0][i], &p.metas[1][i]
 		switch {
+		case f.away || t.away:
+			deltas[i] = &delta{outcome: away}
 		case f.typ != "" && t.typ != "" && f.typ != t.typ:
 			deltas[i] = &delta{kind: Type, from: f.typ, to: t.typ}
 		case c.opt.Mode == Keys, f.summed && t.summed && f.sum == t.sum:
+		case f.typ == "" && t.typ == "" && p.large(i), (f.typ == "") != (t.typ == ""):
+			deltas[i] = changedDelta() // gone between two commands
 		case c.opt.Mode == Length:
 			pieces = append(pieces, i)
 		case p.large(i):
@@ -325,7 +322,7 @@ func (p *pageWork) compareBoth(ctx context.Context, tolerance time.Duration) err
 		}
 	}
 	var err error
-	if c.opt.Mode == Length {
+	if c.opt.Mode == Length && !p.client {
 		err = p.compareLengths(ctx, pieces, deltas)
 	} else {
 		if err = p.compareSmall(ctx, small, deltas); err == nil {
@@ -339,6 +336,14 @@ func (p *pageWork) compareBoth(ctx context.Context, tolerance time.Duration) err
 		f, t := &p.metas[0][i], &p.metas[1][i]
 		var from, to uint64
 		if d := deltas[i]; d != nil {
+			switch {
+			case d.outcome == away:
+				p.away = append(p.away, p.keys[i])
+				continue
+			case d.outcome == changed && !p.patient:
+				p.changed = append(p.changed, p.keys[i])
+				continue
+			}
 			p.add(i, d.kind, d.from, d.to)
 			from, to = d.prints()
 		}
@@ -373,62 +378,6 @@ func (p *pageWork) comparePieces(ctx context.Context, index []int32, deltas []*d
 		})
 	}
 	return g.Wait()
-}
-
-// compareAway compares keys that both looks at the topology did not find: in the middle of a move, the client library
-// follows ASK for each.
-func (c *comparison) compareAway(ctx context.Context, sp Databases, keys []string, out *looked) error {
-	for _, k := range keys {
-		p := &pageWork{c: c, sp: sp, keys: []string{k}, out: &looked{diffs: map[string]found{}}}
-		for n, s := range []*side{c.from, c.to} {
-			m, err := s.metaAway(ctx, c.db(s, sp), k)
-			if err != nil {
-				return err
-			}
-			p.metas[n] = []meta{m}
-		}
-		f, t := &p.metas[0][0], &p.metas[1][0]
-		switch {
-		case f.exists && t.exists:
-			p.both = []int32{0}
-			// Off by a clock at most: what looks different in the middle of a move is looked at again.
-			if err := p.compareBoth(ctx, 0); err != nil {
-				return err
-			}
-		case f.exists || t.exists:
-			p.alone = []int32{0}
-			p.reportAlone()
-		default:
-			continue
-		}
-		out.n++
-		maps.Copy(out.diffs, p.out.diffs)
-	}
-	return nil
-}
-
-// metaAway reads the meta of one key wherever it is. Its size stays unknown, so that its value is read in pieces.
-func (s *side) metaAway(ctx context.Context, db int, key string) (meta, error) {
-	client := s.client(db)
-	typ, err := client.Type(ctx, key).Result()
-	if err != nil {
-		return meta{}, s.refusal(key, err)
-	}
-	if typ == "none" {
-		return meta{}, nil
-	}
-	m := meta{exists: true, typ: typ, size: -1}
-	name := "pttl"
-	if s.offer.expireTime {
-		name = "pexpiretime"
-	}
-	sent := time.Now()
-	ms, err := client.Do(ctx, name, key).Int64()
-	if err != nil {
-		return meta{}, s.refusal(key, err)
-	}
-	m.setExpiry(s, ms, sent)
-	return m, nil
 }
 
 // expiryEqual compares two expiry times, 0 for none; the target's is later by the hold.

@@ -51,7 +51,7 @@ const (
 )
 
 // elements are n names with values that begin so.
-func elements(n int, each func(i int) []any, command string, key string) [][]any {
+func elements(n int, each func(i int) []any, command, key string) [][]any {
 	args := []any{command, key}
 	for i := range n {
 		args = append(args, each(i)...)

@@ -21,8 +21,16 @@ type part struct {
 	left  int     // answers not read
 }
 
+// tooLargeError tells that the answer for a key is larger than expected.
+type tooLargeError struct {
+	s *side
+	i int32
+}
+
+func (e *tooLargeError) Error() string { return "an answer is too large" }
+
 // errNoOwner tells that a slot has no master in the view.
-var errNoOwner = errors.New("CLUSTERDOWN no master serves the slot")
+var errNoOwner = errors.New("no master serves the slot")
 
 // ask sends the commands that add builds for each of index. Whoever asks must call end.
 func (s *side) ask(ctx context.Context, db int, keys []string, index []int32, perKey int, add func(c *conn, i int32)) (*query, error) {
@@ -76,6 +84,9 @@ func (q *query) receive(perKey int, fn func(i int32, j int, r resp.Reply) error)
 		for _, i := range at.index {
 			for j := range perKey {
 				r, err := at.c.read()
+				if errors.Is(err, resp.ErrLimit) {
+					return &tooLargeError{q.s, i}
+				}
 				if err != nil {
 					return err
 				}

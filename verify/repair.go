@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +24,7 @@ func (c *comparison) repair(ctx context.Context) error {
 	c.mu.Lock()
 	refs := slices.Collect(maps.Keys(c.found))
 	if n := len(c.spare); n > 0 && len(c.found) >= c.opt.MaxRecheck {
-		c.opt.Notice("more keys differ than are kept: repair again for those beyond")
+		c.notice("more keys differ than are kept: repair again for those beyond")
 	}
 	c.mu.Unlock()
 	was := map[ref][]Difference{}
@@ -34,11 +33,17 @@ func (c *comparison) repair(ctx context.Context) error {
 	for n, r := range refs {
 		c.mu.Lock()
 		st := c.found[r]
-		was[r] = st.diffs
+		diffs := st.diffs
+		was[r] = diffs
 		c.mu.Unlock()
 		g.Go(func() error {
 			m := c.mender(r, uint64(n))
-			if err := c.patiently(gctx, func() error { return m.mend(gctx, was[r]) }); err != nil {
+			err := c.patiently(gctx, func() error { return m.mend(gctx, diffs) })
+			if _, one := errors.AsType[*cannotRepairError](err); one {
+				c.notice(fmt.Sprintf("repair %s: %v", short(r.key), err))
+				return nil
+			}
+			if err != nil {
 				return fmt.Errorf("repair %s: %w", short(r.key), err)
 			}
 			return nil
@@ -75,11 +80,17 @@ func (c *comparison) repair(ctx context.Context) error {
 	return nil
 }
 
+// cannotRepairError says that the target cannot hold a value; the others can be repaired for all that.
+type cannotRepairError struct{ text string }
+
+func (e *cannotRepairError) Error() string { return e.text }
+
 // mender copies one key.
 type mender struct {
 	c        *comparison
 	from, to *reader
 	key      string
+	size     int64  // in memory, -1 when unknown
 	stage    string // where a value is built that cannot be restored
 }
 
@@ -106,14 +117,28 @@ func (m *mender) mend(ctx context.Context, diffs []Difference) error {
 	if !slices.ContainsFunc(diffs, func(d Difference) bool { return d.Kind != Expiry }) {
 		return m.setExpiry(ctx, m.to.c, m.key, expiry)
 	}
-	size, err := m.from.c.MemoryUsage(ctx, m.key).Result()
-	if err == nil && size < m.c.opt.LargeBytes && (typ != "hash" || m.c.opt.ExpiryHold == 0) {
+	if m.size, err = m.from.c.MemoryUsage(ctx, m.key).Result(); err != nil {
+		if !refused(err) && !isNil(err) {
+			return err
+		}
+		m.size = -1
+	}
+	opaque := lengthCommand(typ) == "" // its payload is all that is known of it
+	small := m.size >= 0 && m.size < m.c.opt.LargeBytes && m.from.offer.dump
+	if opaque || small && (typ != "hash" || m.c.opt.ExpiryHold == 0) {
 		done, err := m.restore(ctx, expiry)
 		if done || err != nil {
 			return err
 		}
 	}
-	return m.rebuild(ctx, typ, expiry)
+	if opaque {
+		return &cannotRepairError{"the target does not restore this value of type " + typ}
+	}
+	err = m.rebuild(ctx, typ, expiry)
+	if err != nil {
+		_ = m.to.c.Unlink(context.WithoutCancel(ctx), m.stage).Err() // best effort: it counts nowhere
+	}
+	return err
 }
 
 // expiry is when the target's key has to expire, 0: never.
@@ -167,11 +192,11 @@ func (m *mender) rebuild(ctx context.Context, typ string, expiry int64) error {
 	case "list":
 		err = m.rebuildList(ctx)
 	case "hash", "set", "zset":
-		err = m.rebuildMembers(ctx, pair{key: m.key, typ: typ, size: -1})
+		err = m.rebuildMembers(ctx, m.pair(typ))
 	case "stream":
 		err = m.rebuildStream(ctx)
 	default:
-		return fmt.Errorf("the target does not restore this value of type %s, and it cannot be rebuilt", typ)
+		return fmt.Errorf("type %s cannot be rebuilt", typ)
 	}
 	if err != nil {
 		return err
@@ -179,11 +204,13 @@ func (m *mender) rebuild(ctx context.Context, typ string, expiry int64) error {
 	if err := m.setExpiry(ctx, m.to.c, m.stage, expiry); err != nil {
 		return err
 	}
-	// Not a plain RENAME, which would block for as long as the deletion of a large key takes.
-	if err := m.to.c.Unlink(ctx, m.key).Err(); err != nil {
-		return err
-	}
-	return m.to.c.Rename(ctx, m.stage, m.key).Err()
+	// Not a plain RENAME, which would block for as long as the deletion of a large key takes. Both keys are of one slot.
+	_, err = m.to.c.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.Unlink(ctx, m.key)
+		p.Rename(ctx, m.stage, m.key)
+		return nil
+	})
+	return err
 }
 
 func (m *mender) rebuildString(ctx context.Context) error {
@@ -192,10 +219,13 @@ func (m *mender) rebuildString(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if piece != "" || at == 0 {
-			if err := m.to.c.Append(ctx, m.stage, piece).Err(); err != nil {
-				return err
-			}
+		if at == 0 {
+			err = m.to.c.Set(ctx, m.stage, piece, 0).Err()
+		} else { // not APPEND, which the client library may send twice
+			err = m.to.c.SetRange(ctx, m.stage, at, piece).Err()
+		}
+		if err != nil {
+			return err
 		}
 		if len(piece) < pieceBytes {
 			return nil
@@ -204,8 +234,13 @@ func (m *mender) rebuildString(ctx context.Context) error {
 }
 
 func (m *mender) rebuildList(ctx context.Context) error {
-	for at := int64(0); ; at += pieceN {
-		items, err := m.from.c.LRange(ctx, m.key, at, at+pieceN-1).Result()
+	n, err := m.from.c.LLen(ctx, m.key).Result()
+	if err != nil {
+		return err
+	}
+	step := m.pair("list").pieceLen(n)
+	for at := int64(0); ; at += step {
+		items, err := m.from.c.LRange(ctx, m.key, at, at+step-1).Result()
 		if err != nil {
 			return err
 		}
@@ -222,10 +257,17 @@ func (m *mender) rebuildList(ctx context.Context) error {
 	}
 }
 
+func (m *mender) pair(typ string) pair { return pair{key: m.key, typ: typ, size: m.size} }
+
 func (m *mender) rebuildMembers(ctx context.Context, p pair) error {
 	command := map[string]string{"hash": "hset", "set": "sadd", "zset": "zadd"}[p.typ]
+	n, err := m.from.memberN(ctx, p)
+	if err != nil {
+		return err
+	}
+	step := p.pieceLen(n)
 	for cursor := uint64(0); ; {
-		ms, next, err := m.from.members(ctx, p, cursor, pieceN)
+		ms, next, err := m.from.members(ctx, p, cursor, step)
 		if err != nil {
 			return err
 		}
@@ -267,116 +309,36 @@ func (m *mender) fieldExpiries(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	for i, at := range times {
-		if at == 0 {
-			continue
-		}
-		if !m.to.offer.fieldExpiry {
-			return errors.New("the target knows no expiry of hash fields")
-		}
-		at += m.c.opt.ExpiryHold.Milliseconds()
-		if err := m.to.c.Do(ctx, "hpexpireat", m.stage, at, "fields", 1, names[i]).Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *mender) rebuildStream(ctx context.Context) error {
-	at, more := "-", true
-	any1 := false
-	for more {
-		es, err := m.from.entries(ctx, m.key, at, pieceN)
-		if err != nil {
-			return err
-		}
-		for _, e := range es {
-			args := []any{"xadd", m.stage, e.id}
-			for _, f := range e.fields {
-				args = append(args, f)
+	_, err = m.to.c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, at := range times {
+			if at == 0 {
+				continue
 			}
-			if err := m.to.c.Do(ctx, args...).Err(); err != nil {
-				return err
+			if !m.to.offer.fieldExpiry {
+				return &cannotRepairError{"the target knows no expiry of hash fields"}
 			}
-			any1 = true
+			p.Do(ctx, "hpexpireat", m.stage, at+m.c.opt.ExpiryHold.Milliseconds(), "fields", 1, names[i])
 		}
-		if len(es) < pieceN {
-			break
-		}
-		at, more = nextID(es[len(es)-1].id)
-	}
-	head, err := m.from.streamHead(ctx, m.key)
-	if err != nil {
-		return err
-	}
-	if !any1 { // an empty stream comes to be by losing its only entry
-		if err := m.to.c.Do(ctx, "xadd", m.stage, "maxlen", "0", "0-1", "f", "v").Err(); err != nil {
-			return err
-		}
-	}
-	args := []any{"xsetid", m.stage, head.facts["last-generated-id"]}
-	if added, ok := head.facts["entries-added"]; ok {
-		args = append(args, "entriesadded", added, "maxdeletedid", head.facts["max-deleted-entry-id"])
-	}
-	if err := m.to.c.Do(ctx, args...).Err(); err != nil {
-		// Before 7.0 it takes no more than the id.
-		if err := m.to.c.Do(ctx, args[:3]...).Err(); err != nil {
-			return err
-		}
-	}
-	for _, g := range head.groups {
-		if err := m.rebuildGroup(ctx, head, g); err != nil {
-			return fmt.Errorf("group %s: %w", short(g), err)
-		}
-	}
-	return nil
-}
-
-func (m *mender) rebuildGroup(ctx context.Context, head streamHead, group string) error {
-	keyed := func(args ...any) error {
-		cmd := redis.NewCmd(ctx, args...)
-		cmd.SetFirstKeyPos(2)
-		_ = m.to.c.Process(ctx, cmd) // the command keeps the error
-		return cmd.Err()
-	}
-	if err := keyed("xgroup", "create", m.stage, group, head.facts["group "+short(group)+" last-delivered-id"]); err != nil {
-		return err
-	}
-	for _, consumer := range head.consumers[group] {
-		if err := keyed("xgroup", "createconsumer", m.stage, group, consumer); err != nil && !refused(err) { // from 6.2 on
-			return err
-		}
-	}
-	delivered, err := m.from.deliveries(ctx, m.key)
-	if err != nil {
-		return err
-	}
-	at, more := "-", true
-	for more {
-		es, err := m.from.pending(ctx, m.key, group, at)
-		if err != nil {
-			return err
-		}
-		for _, e := range es {
-			args := []any{"xclaim", m.stage, group, e.consumer, 0, e.id}
-			if t, ok := delivered["group "+short(group)+" pending "+e.id+" delivered at"]; ok {
-				args = append(args, "time", t)
-			}
-			args = append(args, "retrycount", strconv.FormatInt(e.count, 10), "force", "justid")
-			if err := m.to.c.Do(ctx, args...).Err(); err != nil {
-				return err
-			}
-		}
-		if len(es) < pieceN {
-			return nil
-		}
-		at, more = nextID(es[len(es)-1].id)
-	}
-	return nil
+		return nil
+	})
+	return err
 }
 
 // repairFunctions gives every master of the target the source's libraries.
 func (c *comparison) repairFunctions(ctx context.Context, names []string, libs map[string]string) error {
+	// Deletions first: a function may have moved from one library to another.
+	slices.SortStableFunc(names, func(a, b string) int {
+		_, keepA := libs[a]
+		_, keepB := libs[b]
+		switch {
+		case keepA == keepB:
+			return 0
+		case keepA:
+			return 1
+		default:
+			return -1
+		}
+	})
 	for _, n := range c.to.now().nodes {
 		for _, name := range names {
 			cn, err := n.take(ctx, 0)

@@ -98,6 +98,7 @@ func (d *Difference) UnmarshalJSON(b []byte) error {
 type Result struct {
 	Mode        Mode           `json:"mode"`
 	Keys        int64          `json:"keys"`        // compared, those at one side only included
+	Listed      int64          `json:"listed"`      // by this process, at both sides
 	Own         int64          `json:"own"`         // left out because they are Redriver's own
 	Counts      map[Kind]int64 `json:"differences"` // by kind; complete, also beyond MaxListed
 	Differences []Difference   `json:"-"`           // sorted by database and key, at most MaxListed

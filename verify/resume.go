@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -23,7 +22,6 @@ type savedState struct {
 	Version  int            `json:"version"`
 	Question string         `json:"question"` // the sides and options that decide what is compared
 	Elapsed  time.Duration  `json:"elapsed"`
-	Own      int64          `json:"own"`
 	Scanned  int64          `json:"scanned"`
 	Listings []savedListing `json:"listings"`
 	Found    []savedKey     `json:"found"`
@@ -32,15 +30,18 @@ type savedState struct {
 
 // savedKey is a key that differed; it is looked at again.
 type savedKey struct {
-	Pair Databases    `json:"databases"`
-	Diff []Difference `json:"differences"`
+	Pair      Databases    `json:"databases"`
+	Diff      []Difference `json:"differences"`
+	Prints    [2]uint64    `json:"prints"`
+	Looks     int          `json:"looks"`
+	Unchanged bool         `json:"unchanged"`
 }
 
 // question names what the state belongs to: another question must not go on from it.
 func (c *comparison) question() string {
 	o := &c.opt
 	return fmt.Sprintf("%v to %v, mode %s, slots %v, prefixes %q, patterns %q, types %q, databases %v, tolerance %s, hold %s, large %d %v",
-		c.from.at.Addrs, c.to.at.Addrs, o.Mode, &o.Filter.Slots, o.Filter.Prefixes, o.Filter.Patterns, o.Filter.Types, c.pairs,
+		c.from.at.Addrs, c.to.at.Addrs, o.Mode, &o.Filter.Slots, o.Filter.Prefixes, o.Filter.Patterns, o.Filter.Types, o.Databases,
 		o.TTLTolerance, o.ExpiryHold, o.LargeBytes, o.LargeLength)
 }
 
@@ -60,18 +61,20 @@ func (c *comparison) restore() error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return fmt.Errorf("read state of the comparison %s: %w (remove the file to begin anew)", c.opt.State, err)
 	}
-	if s.Version != stateVersion || s.Question != c.question() || len(s.Listings) != len(c.listings) {
+	if s.Version != stateVersion || s.Question != c.question() {
 		return fmt.Errorf("go on from %s: it belongs to another comparison, %s (remove the file to begin anew)", c.opt.State, s.Question)
 	}
-	for i, l := range s.Listings {
-		if err := c.listings[i].restore(l); err != nil {
+	for _, l := range s.Listings {
+		if err := c.listingOf(l).restore(l); err != nil {
 			return fmt.Errorf("read state of the comparison %s: %w (remove the file to begin anew)", c.opt.State, err)
 		}
-		c.compared.Add(l.Keys)
+	}
+	for _, l := range c.listings {
+		keys, _ := l.counted()
+		c.compared.Add(keys)
 	}
 	c.before = s.Elapsed
 	c.resumed = s.Scanned > 0
-	c.own.Store(s.Own)
 	c.scanned.Store(s.Scanned)
 	c.skipped = s.Scanned
 	if s.Over != nil {
@@ -79,20 +82,33 @@ func (c *comparison) restore() error {
 	}
 	for _, k := range s.Found {
 		if len(k.Diff) > 0 {
-			c.found[ref{k.Pair, k.Diff[0].Key}] = &state{found: found{diffs: k.Diff}, looks: 1}
+			c.found[ref{k.Pair, k.Diff[0].Key}] = &state{found: found{k.Diff, k.Prints}, looks: k.Looks, unchanged: k.Unchanged}
 			c.told += int64(len(k.Diff))
 		}
 	}
 	return nil
 }
 
+// listingOf finds the listing that was saved. A database that is empty now had keys then, which may have differed.
+func (c *comparison) listingOf(s savedListing) *listing {
+	for {
+		for _, l := range c.listings {
+			if l.pair == s.Pair && l.to == s.Target {
+				return l
+			}
+		}
+		c.pairs = append(c.pairs, s.Pair)
+		c.addPair(s.Pair)
+	}
+}
+
 // saveNow writes the state if it is time.
-func (c *comparison) saveNow(always bool) error {
+func (c *comparison) saveNow() error {
 	if c.opt.State == "" {
 		return nil
 	}
 	c.mu.Lock()
-	due := always || time.Since(c.savedAt) > saveInterval
+	due := time.Since(c.savedAt) > max(saveInterval, 20*c.saveTook)
 	if due {
 		c.savedAt = time.Now()
 	}
@@ -110,16 +126,22 @@ func (c *comparison) save() error {
 	}
 	c.saveMu.Lock()
 	defer c.saveMu.Unlock()
+	began := time.Now()
 	s := savedState{Version: stateVersion, Question: c.question(), Elapsed: c.before + time.Since(c.started), Scanned: c.scanned.Load()}
 	c.mu.Lock()
 	for _, l := range c.listings {
 		s.Listings = append(s.Listings, l.save())
 	}
-	s.Own, s.Over = c.own.Load(), maps.Clone(c.over)
-	for _, r := range slices.Collect(maps.Keys(c.found)) {
-		s.Found = append(s.Found, savedKey{r.pair, c.found[r].diffs})
+	s.Over = maps.Clone(c.over)
+	for r, st := range c.found {
+		s.Found = append(s.Found, savedKey{r.pair, st.diffs, st.prints, st.looks, st.unchanged})
 	}
 	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.saveTook = time.Since(began)
+	}()
 	b, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("write state of the comparison: %w", err)

@@ -18,7 +18,7 @@ const sampleTries = 20
 // a server has.
 func (c *comparison) sample(ctx context.Context) error {
 	for _, l := range c.listings {
-		if err := l.size(ctx); err != nil {
+		if err := c.patiently(ctx, func() error { return l.size(ctx) }); err != nil {
 			return err
 		}
 		c.total += l.total
@@ -26,6 +26,7 @@ func (c *comparison) sample(ctx context.Context) error {
 	c.total = min(c.total, int64(c.opt.SampleN))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(c.opt.Workers)
+	drawn := map[ref]bool{}
 	for _, l := range c.listings {
 		var of int64
 		for _, other := range c.listings {
@@ -40,14 +41,28 @@ func (c *comparison) sample(ctx context.Context) error {
 		if !l.to {
 			want += c.opt.SampleN % 2
 		}
-		keys, err := l.draw(ctx, c, want)
+		var keys []string
+		err := c.patiently(ctx, func() (err error) {
+			keys, err = l.draw(ctx, c, want)
+			return err
+		})
 		if err != nil {
 			return err
 		}
+		keys = slices.DeleteFunc(keys, func(k string) bool { // drawn at the other side too
+			r := ref{l.pair, k}
+			twice := drawn[r]
+			drawn[r] = true
+			return twice
+		})
 		for some := range slices.Chunk(keys, c.opt.Page) {
 			g.Go(func() error {
 				c.scanned.Add(int64(len(some)))
-				if err := c.filterTypes(ctx, l, &some); err != nil {
+				if err := c.admit(ctx, len(some)); err != nil {
+					return err
+				}
+				some := some
+				if err := c.patiently(ctx, func() error { return c.filterTypes(ctx, l, &some) }); err != nil {
 					return err
 				}
 				return c.compareListed(ctx, l.pair, some, nil)
@@ -116,63 +131,4 @@ func drawFrom(cn *conn, c *comparison, want int) ([]string, error) {
 		keys = append(keys, k)
 	}
 	return keys, nil
-}
-
-// filterTypes leaves out keys whose type at the listing side is not wanted.
-func (c *comparison) filterTypes(ctx context.Context, l *listing, keys *[]string) error {
-	if len(c.opt.Filter.Types) == 0 {
-		return nil
-	}
-	all := *keys
-	keep := make([]bool, len(all))
-	q, err := l.s.ask(ctx, l.db(), all, allOf(len(all)), 1, func(cn *conn, i int32) { cn.add("TYPE", all[i]) })
-	if err != nil {
-		return err
-	}
-	defer q.end()
-	err = q.receive(1, func(i int32, _ int, r resp.Reply) error {
-		if err := r.Err(); err != nil {
-			return &sideError{l.s.name, l.s.at.Addrs[0], "read type of " + short(all[i]), err}
-		}
-		keep[i] = slices.Contains(c.opt.Filter.Types, typeName(r.Str))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	*keys = pick(all, keep)
-	return nil
-}
-
-// onlyAbsent leaves out keys that the source has: its own listing shows them.
-func (c *comparison) onlyAbsent(ctx context.Context, pair Databases, keys *[]string) error {
-	all := *keys
-	keep := make([]bool, len(all))
-	q, err := c.from.ask(ctx, pair.From, all, allOf(len(all)), 1, func(cn *conn, i int32) { cn.add("EXISTS", all[i]) })
-	if err != nil {
-		return err
-	}
-	defer q.end()
-	err = q.receive(1, func(i int32, _ int, r resp.Reply) error {
-		if err := r.Err(); err != nil && !redirected(err) {
-			return c.from.refusal(all[i], err)
-		}
-		keep[i] = r.Kind != resp.KindInt || r.Int == 0 // one that is in the middle of a move is looked at
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	*keys = pick(all, keep)
-	return nil
-}
-
-func pick(all []string, keep []bool) []string {
-	var out []string
-	for i, k := range all {
-		if keep[i] {
-			out = append(out, k)
-		}
-	}
-	return out
 }

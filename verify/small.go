@@ -3,9 +3,12 @@ package verify
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -18,10 +21,33 @@ type delta struct {
 	from, to string
 	// fromPrint and toPrint are of the whole values where they were read whole, else 0.
 	fromPrint, toPrint uint64
+	outcome            outcome
 }
 
-// prints tells states of the values apart. Of one that was read in pieces only the first difference is known.
+// outcome is how reading a value has ended.
+type outcome byte
+
+const (
+	differs outcome = iota
+	changed         // while it was read: it may be equal
+	away            // the server sent us elsewhere
+)
+
+// changedDelta stands for a value that was not the same, or not there, from one command to the next.
+func changedDelta() *delta {
+	const text = "changed while it was read"
+	return &delta{kind: Value, from: text, to: text, outcome: changed}
+}
+
+// lookN numbers looks of which nobody knows what they have seen.
+var lookN atomic.Uint64
+
+// prints tells states of the values apart. Of one that was read in pieces only the first difference is known. One that
+// changed while it was read never has the same state twice.
 func (d *delta) prints() (from, to uint64) {
+	if d.outcome == changed {
+		return lookN.Add(1), 0
+	}
 	if d.fromPrint == 0 && d.toPrint == 0 {
 		return xxhash.Sum64String(d.from), xxhash.Sum64String(d.to)
 	}
@@ -41,10 +67,27 @@ func (p *pageWork) compareSmall(ctx context.Context, index []int32, deltas []*de
 			bytes += size
 			n++
 		}
-		if err := p.compareDumps(ctx, index[:n], deltas); err != nil {
-			return err
-		}
+		some := index[:n]
 		index = index[n:]
+		for len(some) > 0 {
+			err := p.compareDumps(ctx, some, deltas)
+			large, ok := errors.AsType[*tooLargeError](err)
+			if !ok {
+				if err != nil {
+					return err
+				}
+				break
+			}
+			// MEMORY USAGE asks a few elements of many: this value has larger ones.
+			some = without(some, func(i int32) bool { return i == large.i })
+			p.metas[0][large.i].size = max(p.metas[0][large.i].size, p.c.opt.LargeBytes)
+			if err := p.readTypes(ctx, []int32{large.i}); err != nil {
+				return err
+			}
+			if err := p.compareTyped(ctx, []int32{large.i}, deltas); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -68,6 +111,9 @@ func (p *pageWork) compareDumps(ctx context.Context, index []int32, deltas []*de
 	}
 	d := c.decoders.Get().(*valueComparer)
 	defer c.decoders.Put(d)
+	for _, i := range index {
+		deltas[i] = nil // of an attempt before this one
+	}
 	var pieces []int32
 	err := c.askBoth(ctx, p.sp, p.keys, index, func(*side) int { return 1 }, func(_ *side, cn *conn, i int32) {
 		cn.add("DUMP", p.keys[i])
@@ -75,7 +121,10 @@ func (p *pageWork) compareDumps(ctx context.Context, index []int32, deltas []*de
 		if err := r.Err(); err != nil && !redirected(err) {
 			return s.refusal(p.keys[i], err)
 		}
-		var payload []byte // nil: gone, or not to be had here any more
+		if r.Kind == resp.KindError {
+			deltas[i] = &delta{outcome: away}
+		}
+		var payload []byte // nil: gone
 		if r.Kind == resp.KindBulk {
 			payload = r.Str
 		}
@@ -83,6 +132,9 @@ func (p *pageWork) compareDumps(ctx context.Context, index []int32, deltas []*de
 			start := len(held.bytes)
 			held.bytes = append(held.bytes, payload...)
 			held.at[i] = span{start, len(held.bytes)}
+			return nil
+		}
+		if deltas[i] != nil {
 			return nil
 		}
 		from := held.bytes[held.at[i].from:held.at[i].to]
@@ -105,12 +157,23 @@ func (p *pageWork) compareDumps(ctx context.Context, index []int32, deltas []*de
 	if err := p.readTypes(ctx, pieces); err != nil {
 		return err
 	}
-	for _, i := range pieces {
-		if f, t := p.metas[0][i].typ, p.metas[1][i].typ; f != t {
+	return p.compareTyped(ctx, pieces, deltas)
+}
+
+// compareTyped compares values in pieces whose types were asked for just now.
+func (p *pageWork) compareTyped(ctx context.Context, index []int32, deltas []*delta) error {
+	for _, i := range index {
+		f, t := p.metas[0][i].typ, p.metas[1][i].typ
+		switch {
+		case p.metas[0][i].away || p.metas[1][i].away:
+			deltas[i] = &delta{outcome: away}
+		case f == "" || t == "":
+			deltas[i] = changedDelta()
+		case f != t:
 			deltas[i] = &delta{kind: Type, from: f, to: t}
 		}
 	}
-	return p.comparePieces(ctx, without(pieces, func(i int32) bool { return deltas[i] != nil }), deltas)
+	return p.comparePieces(ctx, without(index, func(i int32) bool { return deltas[i] != nil }), deltas)
 }
 
 // compareLengths is all of a value that Length looks at.
@@ -123,13 +186,17 @@ func (p *pageWork) compareLengths(ctx context.Context, index []int32, deltas []*
 		if err := r.Err(); err != nil && !redirected(err) && !hasPrefix(err, "WRONGTYPE") {
 			return s.refusal(p.keys[i], err)
 		}
-		n := strconv.FormatInt(r.Int, 10)
-		if r.Kind != resp.KindInt {
-			n = "changed while it was read"
-		}
-		if s == p.c.from {
+		switch n := strconv.FormatInt(r.Int, 10); {
+		case r.Kind == resp.KindError && redirected(r.Err()):
+			deltas[i] = &delta{outcome: away}
+		case r.Kind != resp.KindInt:
+			deltas[i] = changedDelta()
+		case s == p.c.from:
 			lengths[i] = n
-		} else if lengths[i] != n {
+		case deltas[i] != nil || lengths[i] == n:
+		case (n == "0" || lengths[i] == "0") && !p.patient: // gone, most likely; else it looks like that again
+			deltas[i] = &delta{kind: Value, from: "length " + lengths[i], to: "length " + n, outcome: changed}
+		default:
 			deltas[i] = &delta{kind: Value, from: "length " + lengths[i], to: "length " + n}
 		}
 		return nil
@@ -156,7 +223,8 @@ func lengthCommand(typ string) string {
 }
 
 // digestScript answers, for each key of ARGV from the second on: memory, expiry, and the SHA-1 of its payload without
-// version and checksum, which is empty for values of ARGV[1] bytes and more. Nothing for a key that is not there.
+// version and checksum, which is empty for values of ARGV[1] bytes and more, and for types whose bytes mean one thing in
+// Redis and another in Valkey, or hold expiry times: from 22 on. A key that is not there has a memory of -1.
 const digestScript = `
 local out = {}
 for i = 2, #ARGV do
@@ -165,7 +233,7 @@ for i = 2, #ARGV do
     local sum = ''
     if size < tonumber(ARGV[1]) then
       local payload = redis.call('DUMP', ARGV[i])
-      if payload then sum = redis.sha1hex(string.sub(payload, 1, -11)) end
+      if payload and string.byte(payload) < 22 then sum = redis.sha1hex(string.sub(payload, 1, -11)) end
     end
     out[#out + 1] = size
     out[#out + 1] = redis.call('PEXPIRETIME', ARGV[i])
@@ -178,9 +246,9 @@ for i = 2, #ARGV do
 end
 return out`
 
-// digests tells whether a side can do that. Before 7.0 a script could not read several slots of a cluster, and knew no
-// PEXPIRETIME.
-func (o *offer) digests() bool { return o.script && o.memory && o.dump && o.crossSlot && o.expireTime }
+// digests tells whether a side can do that. Before 7.0, which brought PEXPIRETIME, a script could not read several slots
+// of a cluster.
+func (o *offer) digests() bool { return o.script && o.memory && o.dump && o.expireTime }
 
 // digestKeys is how many keys one script looks at: it blocks its server meanwhile.
 const digestKeys = 50
@@ -251,7 +319,7 @@ func (p *pageWork) digestSome(ctx context.Context, s *side, n *node, index []int
 		size, expiry, sum := r.Elems[3*at], r.Elems[3*at+1], r.Elems[3*at+2]
 		m := &metas[i]
 		*m = meta{exists: size.Int >= 0, size: size.Int}
-		m.setExpiry(s, expiry.Int, p.c.started)
+		m.setExpiry(s, expiry.Int, time.Time{}) // PEXPIRETIME needs no clock
 		if len(sum.Str) == 2*len(m.sum) {
 			_, err := hex.Decode(m.sum[:], sum.Str)
 			m.summed = err == nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -271,7 +272,7 @@ func (w *pieceWork) comparePending(ctx context.Context, key, group string) (*del
 				return groupDelta(name+"no more pending", name+t[i].String()), nil
 			case i >= len(t):
 				return groupDelta(name+f[i].String(), name+"no more pending"), nil
-			case f[i] != t[i]:
+			case !f[i].same(t[i]):
 				return groupDelta(name+f[i].String(), name+t[i].String()), nil
 			}
 		}
@@ -288,6 +289,12 @@ func (w *pieceWork) comparePending(ctx context.Context, key, group string) (*del
 type pendingEntry struct {
 	id, consumer string
 	count        int64
+	idle         time.Duration // since it was delivered: no fact, it goes on
+}
+
+// same tells whether all but the time is equal.
+func (e pendingEntry) same(o pendingEntry) bool {
+	return e.id == o.id && e.consumer == o.consumer && e.count == o.count
 }
 
 func (e pendingEntry) String() string {
@@ -301,7 +308,7 @@ func (s *reader) pending(ctx context.Context, key, group, from string) ([]pendin
 	}
 	es := make([]pendingEntry, len(reply))
 	for i, r := range reply {
-		es[i] = pendingEntry{r.ID, r.Consumer, r.RetryCount}
+		es[i] = pendingEntry{r.ID, r.Consumer, r.RetryCount, r.Idle}
 	}
 	return es, err
 }

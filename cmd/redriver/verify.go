@@ -27,7 +27,8 @@ type verifyOptions struct {
 	tolerance, patience              time.Duration
 	rounds                           int
 	interval                         seconds
-	settle                           string
+	settle                           []string
+	settleStall                      time.Duration
 	keysPerSecond, bytesPerSecond    int
 	page, workers                    int
 	largeBytes                       int64
@@ -125,7 +126,8 @@ func (o *verifyOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.hold, "expiry-hold", "auto", "by how much a sink has written expiry times later: a duration, or auto to ask the target")
 	f.IntVar(&o.rounds, "rounds", 3, "how often what differs is looked at")
 	f.Var(&o.interval, "interval", "pause between rounds; a number without unit means seconds")
-	f.StringVar(&o.settle, "settle", "", "configuration file of the running pipeline that is waited for in each round")
+	f.StringArrayVar(&o.settle, "settle", nil, "configuration file of the running pipeline that is waited for in each round; may be repeated")
+	f.DurationVar(&o.settleStall, "settle-stall", connectors.SettleStall, "how long that pipeline may stand still before the comparison ends")
 	f.IntVar(&o.keysPerSecond, "keys-per-second", 0, "limit of keys looked at; 0: none")
 	f.IntVar(&o.bytesPerSecond, "bytes-per-second", 0, "limit of bytes read from both sides together; 0: none")
 	f.IntVar(&o.page, "page", 500, "keys of one pipeline")
@@ -158,19 +160,15 @@ func (a *app) verify(ctx context.Context, set func(flag string) bool, o verifyOp
 	if opt.ExpiryHold, err = o.expiryHold(ctx, to.Deployment); err != nil {
 		return err
 	}
-	if o.settle != "" {
-		cfg, err := connectors.Load(connectors.Input{File: o.settle, Environ: a.environ})
-		if err != nil {
-			return err
-		}
-		opt.Settle = cfg.Settle
+	if opt.Settle, err = a.settle(o); err != nil {
+		return err
 	}
 	if o.repair && !o.anyway {
 		if err := sink.NoneWrites(ctx, &to.Dialer, to.Addrs); err != nil {
 			return fmt.Errorf("repair: %w, or pass --repair-beside-sink", err)
 		}
 	}
-	list, closeList, err := a.differenceList(o.differences)
+	list, closeList, err := a.differenceList(o.differences, goesOn(o.state))
 	if err != nil {
 		return err
 	}
@@ -188,6 +186,22 @@ func (a *app) verify(ctx context.Context, set func(flag string) bool, o verifyOp
 		return err
 	}
 	return a.verdict(o, result)
+}
+
+// settle is the wait for the pipeline; nil if none was named.
+func (a *app) settle(o verifyOptions) (func(context.Context) error, error) {
+	if len(o.settle) == 0 {
+		return nil, nil
+	}
+	var cfgs []*connectors.Config
+	for _, file := range o.settle {
+		cfg, err := connectors.Load(connectors.Input{File: file, Environ: a.environ})
+		if err != nil {
+			return nil, err
+		}
+		cfgs = append(cfgs, cfg)
+	}
+	return func(ctx context.Context) error { return connectors.Settle(ctx, o.settleStall, cfgs...) }, nil
 }
 
 // verdict prints the result and turns it into an exit code.
@@ -281,14 +295,25 @@ func (o *verifyOptions) expiryHold(ctx context.Context, to verify.Deployment) (t
 	return hold, nil
 }
 
-// differenceList opens the file for the list of differences.
-func (a *app) differenceList(name string) (each func(verify.Difference), end func() error, err error) {
+// goesOn tells whether there is a state to go on from.
+func goesOn(state string) bool {
+	_, err := os.Stat(state)
+	return state != "" && err == nil
+}
+
+// differenceList opens the file for the list of differences. One that belongs to the same comparison is added to: what an
+// interrupted process had told is not told again.
+func (a *app) differenceList(name string, again bool) (each func(verify.Difference), end func() error, err error) {
 	if name == "" {
 		return nil, func() error { return nil }, nil
 	}
 	w, closer := a.stdout, io.Closer(io.NopCloser(nil))
 	if name != "-" {
-		f, err := os.Create(name)
+		flag := os.O_CREATE | os.O_WRONLY | os.O_TRUNC
+		if again {
+			flag = os.O_CREATE | os.O_WRONLY | os.O_APPEND
+		}
+		f, err := os.OpenFile(name, flag, 0o644)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open list of differences: %w", err)
 		}
