@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"crypto/tls"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -36,10 +37,10 @@ type Worker struct {
 	values                        Values
 }
 
-func newWorker(v Values) Worker {
+func newWorker(v Values, fault func(key, what, hint string)) Worker {
 	return Worker{
 		DataDir:         v.text(keyDataDir),
-		Kafka:           kafka.Config{Brokers: v.list(keyBrokers), ClientID: v.text("kafka.client.id")},
+		Kafka:           kafkaConfig(v, fault),
 		KafkaTimeout:    v.duration("kafka.timeout"),
 		LogLevel:        v.text(keyLogLevel),
 		LogFormat:       v.text(keyLogFormat),
@@ -56,6 +57,9 @@ type Connector struct {
 	// Kind is KindSource or KindSink.
 	Kind   string
 	values Values
+
+	tls   *tls.Config       // nil: off
+	addrs map[string]string // the address map
 }
 
 // Prefix of the topics.
@@ -68,12 +72,20 @@ func (c *Connector) Seeds() []string { return c.values.list(keyAddress) }
 func (c *Connector) Dialer() *topology.Dialer {
 	return &topology.Dialer{
 		Username: c.values.text(keyUsername), Password: c.values.text(keyPassword), Timeout: c.values.duration("redis.timeout"),
+		TLS: c.tls, AddressMap: c.addrs,
 	}
 }
 
-// check finds what contradicts itself.
+// check finds what contradicts itself, and reads the files that are named.
 func (c *Connector) check(fault func(key, what, hint string)) {
 	v := c.values
+	var err error
+	if c.tls, err = tlsConfig(v, "redis"); err != nil {
+		fault("redis.tls", err.Error(), "")
+	}
+	if list := v.list(keyAddressMap); len(list) > 0 {
+		c.addrs, _ = parseAddressMap(list) // its check has passed, or told of it
+	}
 	if v.text(keyUsername) != "" && v.text(keyPassword) == "" {
 		fault(keyUsername, "is given without redis.password", "give both, or neither")
 	}

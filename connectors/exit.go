@@ -52,7 +52,7 @@ func (c Code) Meaning() string {
 	case CodeRedisUnreachable:
 		return "Redis cannot be reached"
 	case CodeRedisRefuses:
-		return "Redis refuses us: password, user or rights"
+		return "Redis refuses us: password, user, rights or TLS"
 	case CodeTopology:
 		return "not a cluster, or one that cannot be used as it is"
 	case CodeKafka:
@@ -126,7 +126,7 @@ func codeOfConfig(err error) Code {
 
 func codeOfRedis(err error) Code {
 	switch {
-	case errors.Is(err, topology.ErrAuth), errors.Is(err, topology.ErrPermission), refused(err):
+	case errors.Is(err, topology.ErrAuth), errors.Is(err, topology.ErrPermission), errors.Is(err, topology.ErrTLS), refused(err):
 		return CodeRedisRefuses
 	case errors.Is(err, topology.ErrNotCluster), errors.Is(err, topology.ErrUnusable):
 		return CodeTopology

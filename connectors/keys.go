@@ -77,6 +77,10 @@ const (
 
 // WorkerKeys is the table of the section "worker".
 func WorkerKeys() []Key {
+	return slices.Concat(workerKeys(), tlsKeys("kafka", "Kafka"), saslKeys())
+}
+
+func workerKeys() []Key {
 	return []Key{
 		{
 			Name: keyDataDir, Type: TypeText, Default: "/var/lib/redriver", check: checkAbsolute,
@@ -112,7 +116,9 @@ func WorkerKeys() []Key {
 }
 
 // CommonKeys is the table of what all connectors have.
-func CommonKeys() []Key {
+func CommonKeys() []Key { return slices.Concat(commonKeys(), tlsKeys("redis", "Redis")) }
+
+func commonKeys() []Key {
 	return []Key{
 		{
 			Name: keyType, Type: TypeChoice, Required: true, Choices: []string{KindSource, KindSink},
@@ -131,6 +137,11 @@ func CommonKeys() []Key {
 		{
 			Name: "redis.timeout", Type: TypeDuration, Default: "5s", Min: "100ms", Max: "10m",
 			Doc: "Longest wait for a connection to Redis, and for each answer to an administrative command.",
+		},
+		{
+			Name: keyAddressMap, Type: TypeList, check: checkAddressMap,
+			Doc: "Where to dial addresses that the servers tell and that cannot be reached from here, as behind NAT: " +
+				"`10.0.0.1:6379=proxy.example:7001`, one for each node.",
 		},
 	}
 }

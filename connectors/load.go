@@ -139,7 +139,9 @@ func section(tree any) map[string]raw {
 
 // parseConfig checks all sections, and then what no single one can tell.
 func parseConfig(worker map[string]raw, byName map[string]map[string]raw, lookup Lookup, fault func(Fault)) *Config {
-	cfg := &Config{Worker: newWorker(parseSection(sectionWorker, WorkerKeys(), worker, lookup, fault))}
+	cfg := &Config{Worker: newWorker(parseSection(sectionWorker, WorkerKeys(), worker, lookup, fault), func(key, what, hint string) {
+		fault(Fault{sectionWorker, key, what, hint})
+	})}
 	if cfg.Worker.restartPause > cfg.Worker.restartPauseMax {
 		fault(Fault{sectionWorker, "restart.pause", "is above restart.pause.max", "lower it, or raise the other"})
 	}

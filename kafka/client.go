@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 const (
@@ -25,6 +28,41 @@ type Config struct {
 	Brokers []string
 	// ClientID is shown in the brokers' logs and quotas.
 	ClientID string
+	// TLS is how connections are protected; nil means they are not.
+	TLS *tls.Config
+	// SASL is how we authenticate; the zero value means we do not.
+	SASL SASL
+}
+
+// SASL names a user and how it proves itself.
+type SASL struct {
+	Mechanism          string // one of SASLMechanisms
+	Username, Password string
+}
+
+// The mechanisms of SASL.
+const (
+	SASLPlain       = "PLAIN"
+	SASLScramSHA256 = "SCRAM-SHA-256"
+	SASLScramSHA512 = "SCRAM-SHA-512"
+)
+
+// SASLMechanisms lists them.
+var SASLMechanisms = []string{SASLPlain, SASLScramSHA256, SASLScramSHA512}
+
+// option returns nil for the zero value.
+func (s SASL) option() (kgo.Opt, error) {
+	switch s.Mechanism {
+	case "":
+		return nil, nil
+	case SASLPlain:
+		return kgo.SASL(plain.Auth{User: s.Username, Pass: s.Password}.AsMechanism()), nil
+	case SASLScramSHA256:
+		return kgo.SASL(scram.Auth{User: s.Username, Pass: s.Password}.AsSha256Mechanism()), nil
+	case SASLScramSHA512:
+		return kgo.SASL(scram.Auth{User: s.Username, Pass: s.Password}.AsSha512Mechanism()), nil
+	}
+	return nil, fmt.Errorf("kafka: SASL mechanism %q: want one of %v", s.Mechanism, SASLMechanisms)
 }
 
 // Validate returns what is wrong with the configuration.
@@ -47,6 +85,16 @@ func (c Config) Client(opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.MetadataMinAge(metadataMinAge),
 		kgo.DialTimeout(dialTimeout),
 		kgo.BrokerMaxReadBytes(brokerMaxReadBytes),
+	}
+	if c.TLS != nil {
+		base = append(base, kgo.DialTLSConfig(c.TLS))
+	}
+	sasl, err := c.SASL.option()
+	if err != nil {
+		return nil, err
+	}
+	if sasl != nil {
+		base = append(base, sasl)
 	}
 	if c.ClientID != "" {
 		base = append(base, kgo.ClientID(c.ClientID))

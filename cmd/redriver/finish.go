@@ -3,7 +3,6 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/redriver/redriver/redis/topology"
 	"github.com/redriver/redriver/sink"
 )
 
@@ -30,7 +29,10 @@ REDRIVER_TO_PASSWORD. The target has to be Redis 7.0 or newer.`,
 		if err != nil {
 			return &usageError{err, c.CommandPath()}
 		}
-		d := &topology.Dialer{Username: address["redis.username"], Password: address["redis.password"]}
+		d, err := a.dialer("--to", address, "REDRIVER_TO_PASSWORD")
+		if err != nil {
+			return &usageError{err, c.CommandPath()}
+		}
 		done, err := sink.Finish(c.Context(), d, []string{address["redis.address"]})
 		if err != nil {
 			return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -39,7 +38,8 @@ ended, also after a crash.
 
 The address is that of any node of the cluster, or of several with commas between. A password can be given in the
 address (redis://user:password@host:port, with %-escapes), where other users of this machine may see it, or by the
-environment variables REDRIVER_FROM_PASSWORD and REDRIVER_TO_PASSWORD.
+environment variables REDRIVER_FROM_PASSWORD and REDRIVER_TO_PASSWORD. rediss:// means TLS; behind a question mark may
+stand ca=FILE, cert=FILE, key=FILE, server_name=NAME and verify=none, with & between.
 
 The broker inside is one process, not replicated and without fsync: what a crash of the machine takes from it is read
 from the source again, in full if need be. While it runs, what the sink has applied is deleted from it.`,
@@ -223,47 +223,6 @@ func (a *app) syncConfig(o syncOptions, dir, brokers string) (*connectors.Config
 		"data.dir": filepath.Join(dir, "worker"), "kafka.brokers": brokers, "log.level": o.logLevel, "log.format": o.logFormat,
 	}
 	return connectors.NewConfig(worker, map[string]map[string]string{o.prefix + "-source": from, o.prefix + "-sink": to}, a.environ)
-}
-
-// redisAddress reads redis://[user[:password]@]host:port[,host:port...]. Its errors never repeat a password.
-func (a *app) redisAddress(flag, text, passwordVar string) (map[string]string, error) {
-	rest, ok := strings.CutPrefix(text, "redis://")
-	if !ok {
-		if strings.HasPrefix(text, "rediss://") {
-			return nil, fmt.Errorf("%s: TLS (rediss://) is not carried by this version", flag)
-		}
-		return nil, fmt.Errorf("%s: want redis://[user[:password]@]host:port", flag)
-	}
-	out := map[string]string{}
-	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-		user, password, _ := strings.Cut(rest[:i], ":")
-		rest = rest[i+1:]
-		for key, escaped := range map[string]string{"redis.username": user, "redis.password": password} {
-			value, err := url.PathUnescape(escaped)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %s holds a %% that begins no escape: write %%25 for it", flag, key)
-			}
-			if value != "" {
-				out[key] = value
-			}
-		}
-	}
-	if v := a.getenv(passwordVar); v != "" {
-		out["redis.password"] = "${env:" + passwordVar + "}"
-	}
-	rest, path, _ := strings.Cut(rest, "/")
-	if path != "" && path != "0" {
-		return nil, fmt.Errorf("%s: a cluster has database 0 only, leave out /%s", flag, path)
-	}
-	var addrs []string
-	for addr := range strings.SplitSeq(rest, ",") {
-		if addr != "" && (strings.HasSuffix(addr, "]") || !strings.Contains(addr, ":")) {
-			addr += ":6379"
-		}
-		addrs = append(addrs, addr)
-	}
-	out["redis.address"] = strings.Join(addrs, ",")
-	return out, nil
 }
 
 func (a *app) getenv(name string) string {

@@ -113,7 +113,7 @@ func (e *exitError) Unwrap() error { return e.err }
 func (o *verifyOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	o.interval = seconds(time.Second)
-	f.StringVar(&o.from, "from", "", "a node of the source, redis://[user[:password]@]host:port[/database] (required)")
+	f.StringVar(&o.from, "from", "", "a node of the source, redis://[user[:password]@]host:port[/database], rediss:// with TLS (required)")
 	f.StringVar(&o.to, "to", "", "a node of the target (required)")
 	f.StringVar(&o.mode, "mode", string(verify.Full), "full, digest, length, keys or sample")
 	f.IntVar(&o.sampleN, "sample", 0, "how many random keys to compare, in place of all")
@@ -240,14 +240,14 @@ func (a *app) deployment(flag, text, passwordVar, password string) (side, error)
 	if err != nil {
 		return side{}, err
 	}
-	d := topology.Dialer{Username: address["redis.username"], Password: address["redis.password"]}
+	d, err := a.dialer(flag, address, passwordVar)
+	if err != nil {
+		return side{}, err
+	}
 	if password != "" {
 		d.Username, d.Password = splitPassword(password)
 	}
-	if v := a.getenv(passwordVar); v != "" {
-		d.Password = v
-	}
-	return side{verify.Deployment{Addrs: splitAddrs(address["redis.address"]), Dialer: d}, db}, nil
+	return side{verify.Deployment{Addrs: splitAddrs(address["redis.address"]), Dialer: *d}, db}, nil
 }
 
 // options of the comparison, as far as the arguments alone tell them.

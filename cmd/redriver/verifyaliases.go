@@ -153,22 +153,24 @@ func splitAddrs(text string) []string {
 
 // cutDatabase takes the database off an address.
 func cutDatabase(flag, text string) (rest string, db int, err error) {
-	at := strings.Index(text, "://")
-	if at < 0 {
+	base, query, _ := strings.Cut(text, "?")
+	scheme := strings.Index(base, "://")
+	end := strings.LastIndexByte(base, '/')
+	if scheme < 0 || end < scheme+3 || end < strings.LastIndexByte(base, '@') {
 		return text, -1, nil
 	}
-	end := strings.LastIndexByte(text, '/')
-	if end < at+3 || end < strings.LastIndexByte(text, '@') {
-		return text, -1, nil
+	rest = base[:end]
+	if query != "" {
+		rest += "?" + query
 	}
-	if text[end+1:] == "" {
-		return text[:end], -1, nil
+	if base[end+1:] == "" {
+		return rest, -1, nil
 	}
-	db, err = strconv.Atoi(text[end+1:])
+	db, err = strconv.Atoi(base[end+1:])
 	if err != nil || db < 0 {
 		return text, -1, fmt.Errorf("%s: the number of a database must follow the /", flag)
 	}
-	return text[:end], db, nil
+	return rest, db, nil
 }
 
 // databasesOf is what the addresses alone say.

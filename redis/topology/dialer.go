@@ -2,6 +2,9 @@ package topology
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -18,17 +21,66 @@ type Dialer struct {
 	Password string // "" means none is sent
 	// Timeout bounds dialling, and each reply that a Client waits for; 0 means 5 s.
 	Timeout time.Duration
+	// TLS is how connections are protected; nil means they are not. Without a ServerName the certificate has to be for
+	// the host of the address, as it is before the map.
+	TLS *tls.Config
+	// AddressMap says where to dial addresses that the servers tell and that cannot be reached from here, as behind NAT:
+	// host:port to host:port. All else knows the servers' own addresses only.
+	AddressMap map[string]string
 }
 
-// DialContext opens a TCP connection to addr ("host:port"). It does not authenticate: whoever speaks on the
-// connection does.
+// DialContext opens a connection to addr ("host:port"), protected if there is TLS. It does not authenticate: whoever
+// speaks on the connection does.
 func (d *Dialer) DialContext(ctx context.Context, addr string) (net.Conn, error) {
-	nd := net.Dialer{Timeout: d.timeout()}
-	conn, err := nd.DialContext(ctx, "tcp", addr)
+	ctx, cancel := context.WithTimeout(ctx, d.timeout())
+	defer cancel()
+	var nd net.Dialer
+	to := addr
+	if mapped, ok := d.AddressMap[addr]; ok {
+		to = mapped
+	}
+	conn, err := nd.DialContext(ctx, "tcp", to)
 	if err != nil {
 		return nil, newError(addr, "dial", err)
 	}
-	return conn, nil
+	if d.TLS == nil {
+		return conn, nil
+	}
+	secured, err := d.secure(ctx, conn, addr)
+	if err != nil {
+		_ = conn.Close()
+		return nil, newError(addr, "dial", err)
+	}
+	return secured, nil
+}
+
+// secure does the handshake of TLS.
+func (d *Dialer) secure(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
+	cfg := d.TLS
+	if cfg.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		cfg = cfg.Clone()
+		cfg.ServerName = host
+	}
+	c := tls.Client(conn, cfg)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTLS, err)
+	}
+	return c, nil
+}
+
+// handshakeHint says what to do about a handshake that did not come about.
+func handshakeHint(err error) string {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "name the authority that signed the server's certificate, and the name in it if that is not the address"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return "this port does not speak TLS: use the TLS port, or no TLS"
+	}
+	return "does this port speak TLS, and does the server want a certificate of ours?"
 }
 
 // Client returns a client for administration: RESP2, authenticated, without a name or library of its own on the

@@ -18,6 +18,8 @@ var (
 	ErrPermission = errors.New("permission denied")
 	// ErrUnreachable: no connection, or one that was lost or fell silent.
 	ErrUnreachable = errors.New("unreachable")
+	// ErrTLS: the two sides did not agree on a protected connection.
+	ErrTLS = errors.New("TLS handshake")
 	// ErrUnusable: a reply that makes no sense.
 	ErrUnusable = errors.New("unusable reply")
 )
@@ -56,7 +58,13 @@ func newError(addr, op string, err error) *Error {
 
 // classify returns the next step and the cause, each only if there is one to name.
 func classify(err error) (hint string, cause error) {
+	if errors.Is(err, ErrTLS) {
+		return handshakeHint(err), nil
+	}
 	msg := err.Error()
+	if strings.Contains(msg, "remote error: tls: ") { // with TLS 1.3 the server judges our certificate after the handshake
+		return "the server did not accept our certificate, or wants one: name its file and that of its key", ErrTLS
+	}
 	word, _, _ := strings.Cut(msg, " ")
 	switch word {
 	case "NOAUTH":

@@ -113,6 +113,11 @@ func discoverAt(ctx context.Context, d *Dialer, seed string) (*Topology, error) 
 	if err != nil {
 		return nil, err
 	}
+	if d.TLS != nil {
+		for i := range ends {
+			ends[i].Port = cmp.Or(ends[i].TLSPort, ends[i].Port)
+		}
+	}
 	t := Build(host, nodes, ends)
 	t.askMasters(ctx, d, seed)
 	return t, nil

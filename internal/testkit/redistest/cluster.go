@@ -21,11 +21,13 @@ const readyTimeout = 60 * time.Second
 
 // Config says which cluster to start.
 type Config struct {
-	Version           string   // default: DefaultVersion
-	Masters           int      // default: 3
-	ReplicasPerMaster int      // default: none
-	Dir               string   // parent of the nodes' folders, which are named after their ports; required
-	Args              []string // more options of redis-server for each node; later ones win
+	Version           string // default: DefaultVersion
+	Masters           int    // default: 3
+	ReplicasPerMaster int    // default: none
+	Dir               string // parent of the nodes' folders, which are named after their ports; required
+	// Args are more options of redis-server for each node; later ones win. With --tls-cert-file each node has a port for
+	// TLS as well, which the bus uses then.
+	Args []string
 }
 
 // Cluster is a running Redis cluster. Its node timeout is 2 s.
@@ -88,7 +90,7 @@ func (c *Cluster) form(ctx context.Context) error {
 	}
 	for i, n := range c.nodes { // each meets each: gossip alone takes seconds
 		for _, other := range c.nodes[:i] {
-			if err := n.client.ClusterMeet(ctx, "127.0.0.1", strconv.Itoa(other.port)).Err(); err != nil {
+			if err := n.client.ClusterMeet(ctx, "127.0.0.1", strconv.Itoa(other.busPort())).Err(); err != nil {
 				return fmt.Errorf("meet: %w", err)
 			}
 		}

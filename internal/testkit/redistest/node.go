@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,6 +51,8 @@ type Node struct {
 	args   []string
 	client *redis.Client
 
+	tlsPort int // 0: none
+
 	mu      sync.Mutex
 	process *proc.Process // nil before the first Start
 }
@@ -91,7 +94,8 @@ func newNodes(ctx context.Context, version, dir string, count int, args []string
 	if err != nil {
 		return nil, err
 	}
-	ports, err := proc.FreePorts(count)
+	secure := slices.Contains(args, "--tls-cert-file")
+	ports, err := proc.FreePorts(2 * count)
 	if err != nil {
 		return nil, err
 	}
@@ -105,9 +109,16 @@ func newNodes(ctx context.Context, version, dir string, count int, args []string
 		base = append(base, "--enable-debug-command", "yes")
 	}
 	nodes := make([]*Node, 0, count)
-	for _, port := range ports {
+	for i, port := range ports[:count] {
 		all := append([]string{"--port", strconv.Itoa(port)}, base...)
-		nodes = append(nodes, newNode(binary, dir, port, append(all, args...)))
+		tlsPort := 0
+		if secure {
+			tlsPort = ports[count+i]
+			all = append(all, "--tls-port", strconv.Itoa(tlsPort))
+		}
+		n := newNode(binary, dir, port, append(all, args...))
+		n.tlsPort = tlsPort
+		nodes = append(nodes, n)
 	}
 	return nodes, nil
 }
@@ -130,6 +141,22 @@ func majorOf(ctx context.Context, binary string) (int, error) {
 
 // Addr returns host:port.
 func (n *Node) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(n.port)) }
+
+// TLSAddr returns host:port of the port that speaks TLS; "" for a node that was started without --tls-cert-file.
+func (n *Node) TLSAddr() string {
+	if n.tlsPort == 0 {
+		return ""
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(n.tlsPort))
+}
+
+// busPort is the port that the cluster bus is derived from.
+func (n *Node) busPort() int {
+	if n.tlsPort != 0 {
+		return n.tlsPort
+	}
+	return n.port
+}
 
 // Port returns the port; a cluster node's bus is 10000 above.
 func (n *Node) Port() int { return n.port }

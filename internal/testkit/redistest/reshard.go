@@ -29,7 +29,7 @@ func (c *Cluster) AddMaster(ctx context.Context) (*Node, error) {
 		if !c.running(other.Addr()) {
 			continue
 		}
-		if err := n.client.ClusterMeet(ctx, "127.0.0.1", strconv.Itoa(other.port)).Err(); err != nil {
+		if err := n.client.ClusterMeet(ctx, "127.0.0.1", strconv.Itoa(other.busPort())).Err(); err != nil {
 			return nil, fmt.Errorf("meet %s: %w", other.Addr(), err)
 		}
 	}
