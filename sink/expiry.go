@@ -2,6 +2,7 @@ package sink
 
 import (
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/redriver/redriver/redis/resp"
@@ -48,8 +49,12 @@ func holdExpiry(dst []byte, args [][]byte, holdMs int64) ([]byte, bool) {
 		return resp.AppendBulk(dst, args[3]), true
 	case isWord(name, "SET"):
 		return holdOption(dst, args, 3, holdMs)
-	case isWord(name, "GETEX"), isWord(name, "HSETEX"), isWord(name, "HGETEX"):
+	case isWord(name, "GETEX"):
 		return holdOption(dst, args, 2, holdMs)
+	case isWord(name, "HSETEX"):
+		return holdOption(dst, optionsFirst(args, 2), 2, holdMs)
+	case isWord(name, "HGETEX"):
+		return holdOption(dst, optionsFirst(args, 1), 2, holdMs)
 	case isWord(name, "MSETEX"):
 		n, err := strconv.ParseUint(string(args[1]), 10, 31)
 		if err != nil {
@@ -86,23 +91,44 @@ func holdKey(dst []byte, args [][]byte, name string, unit, holdMs int64) ([]byte
 	return resp.AppendBulkInt(dst, ms), true
 }
 
+// holdFields leaves out the conditions, which may stand before the fields or, from Redis 8.6 on, behind them.
 func holdFields(dst []byte, args [][]byte, name string, unit, holdMs int64) ([]byte, bool) {
 	ms, ok := later(args[2], unit, holdMs)
-	fields := 3
-	for fields < len(args) && !isWord(args[fields], "FIELDS") {
-		fields++
-	}
-	if !ok || fields == len(args) {
+	from, to, found := fieldBlock(args, 3, 1)
+	if !ok || !found {
 		return dst, false
 	}
-	dst = resp.AppendArrayHeader(dst, 3+len(args)-fields)
+	dst = resp.AppendArrayHeader(dst, 3+to-from)
 	dst = resp.AppendBulkString(dst, name)
 	dst = resp.AppendBulk(dst, args[1])
 	dst = resp.AppendBulkInt(dst, ms)
-	for _, a := range args[fields:] {
+	for _, a := range args[from:to] {
 		dst = resp.AppendBulk(dst, a)
 	}
 	return dst, true
+}
+
+// fieldBlock finds FIELDS, its count, and what belongs to it, words of it for each field: args[from:to].
+func fieldBlock(args [][]byte, at, words int) (from, to int, ok bool) {
+	for from = at; from+1 < len(args); from++ {
+		if !isWord(args[from], "FIELDS") {
+			continue
+		}
+		n, err := strconv.ParseUint(string(args[from+1]), 10, 31)
+		to = from + 2 + int(n)*words
+		return from, to, err == nil && to <= len(args)
+	}
+	return 0, 0, false
+}
+
+// optionsFirst puts options that stand behind the fields, as Redis 8.6 takes and replicates them, before them, where
+// every version understands them.
+func optionsFirst(args [][]byte, words int) [][]byte {
+	from, to, ok := fieldBlock(args, 2, words)
+	if !ok || to == len(args) {
+		return args
+	}
+	return slices.Concat(args[:from], args[to:], args[from:to])
 }
 
 var expiryOptions = [...]struct {
