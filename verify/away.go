@@ -36,6 +36,7 @@ func (c *comparison) compareAway(ctx context.Context, sp Databases, keys []strin
 				return err
 			}
 		default:
+			out.gone = append(out.gone, k)
 			continue
 		}
 		out.n++

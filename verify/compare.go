@@ -231,21 +231,17 @@ func (c *comparison) everything(ctx context.Context) error {
 		}
 		var moved slot.Set
 		for i, s := range []*side{c.from, c.to} {
-			if !s.cluster {
-				continue
-			}
-			if err := c.patiently(ctx, func() error { return s.look(ctx) }); err != nil {
+			of, err := c.movedSince(ctx, s, before[i])
+			if err != nil {
 				return err
 			}
-			after := s.now()
-			for n := range slot.Slot(slot.Count) {
-				if before[i].stable(n) != after.stable(n) {
-					moved.Add(n)
+			for _, l := range c.listings {
+				if l.s == s && !of.IsEmpty() {
+					l.forget(of)
 				}
 			}
+			moved = moved.Union(&of)
 		}
-		want := c.opt.Filter.slots()
-		moved = moved.Intersect(&want)
 		c.mu.Lock()
 		c.unstable = moved.Len()
 		c.mu.Unlock()
@@ -253,11 +249,31 @@ func (c *comparison) everything(ctx context.Context) error {
 			return nil
 		}
 		c.notice(fmt.Sprintf("%d slots moved or changed their master while they were compared: they are compared again", moved.Len()))
-		for _, l := range c.listings {
-			l.forget(moved)
-		}
 	}
 	return nil
+}
+
+// movedSince tells which slots of a side, of those that are compared, had not one master all the time.
+func (c *comparison) movedSince(ctx context.Context, s *side, before *view) (moved slot.Set, err error) {
+	if !s.cluster {
+		return moved, nil
+	}
+	if err := c.patiently(ctx, func() error { return s.look(ctx) }); err != nil {
+		return moved, err
+	}
+	after := s.now()
+	for n := range slot.Slot(slot.Count) {
+		if before.stable(n) != after.stable(n) {
+			moved.Add(n)
+		}
+	}
+	for _, l := range c.listings {
+		if l.s == s {
+			moved = moved.Union(&l.given)
+		}
+	}
+	want := c.opt.Filter.slots()
+	return moved.Intersect(&want), nil
 }
 
 // listAll compares what the listings have before them: one goroutine lists for each master, Workers compare.
@@ -325,9 +341,9 @@ func (c *comparison) comparePage(ctx context.Context, p page) error {
 	return c.saveNow()
 }
 
-// compareListed compares keys and records the outcome. done: nil, or told how many there were and which differences found
+// compareListed compares keys and records the outcome. done: nil, or told which keys there were and which differences found
 // had no room for, in one with recording the others.
-func (c *comparison) compareListed(ctx context.Context, pair Databases, keys []string, done func(int, []Difference)) error {
+func (c *comparison) compareListed(ctx context.Context, pair Databases, keys []string, done func([]string, []Difference)) error {
 	var out looked
 	err := c.patiently(ctx, func() (err error) {
 		if len(keys) > 0 {
@@ -342,11 +358,23 @@ func (c *comparison) compareListed(ctx context.Context, pair Databases, keys []s
 	defer c.mu.Unlock()
 	late := c.record(pair, keys, out)
 	if done != nil {
-		done(out.n, late)
+		done(out.left(keys), late)
 	} else {
 		c.reportAll(late)
 	}
 	return nil
+}
+
+// left are the keys that were there to compare.
+func (out *looked) left(keys []string) []string {
+	if len(out.gone) == 0 {
+		return keys
+	}
+	gone := map[string]bool{}
+	for _, k := range out.gone {
+		gone[k] = true
+	}
+	return pick(keys, func(i int) bool { return !gone[keys[i]] })
 }
 
 // admit waits until the rate allows n keys more.

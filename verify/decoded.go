@@ -105,7 +105,7 @@ func (d *valueComparer) compareValues(f, t value) (*delta, error) {
 	case rdb.ValueModule:
 		return valueDelta("a payload of a module's type", "another payload"), nil
 	case rdb.ValueStream:
-		return d.compareStreams()
+		return d.compareStreams(f, t)
 	default:
 		return d.compareInOrder()
 	}

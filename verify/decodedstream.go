@@ -2,34 +2,106 @@ package verify
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/redriver/redriver/redis/rdb"
 )
 
-// compareStreams compares all that a stream holds but when a consumer was last seen and how much a group has read, in
-// which Redis's own replicas differ, and what only one side's version knows.
-func (d *valueComparer) compareStreams() (*delta, error) {
+// compareStreams compares all that a stream holds but what Redis's own replicas differ in, and what only one side's
+// version knows: when a consumer was last seen, how much a group has read, producers, and consumers at the source alone
+// that have nothing pending: XREADGROUP and XCLAIM that find nothing make them, and tell no replica (xclaimCommand and
+// xreadCommand in redis src/t_stream.c).
+func (d *valueComparer) compareStreams(f, t value) (*delta, error) {
+	found, err := d.compareAllOfStreams()
+	if err != nil || found == nil || found.kind != Group {
+		return found, err
+	}
+	d.from.ResetBytes(f.typ, f.body, f.format)
+	d.to.ResetBytes(t.typ, t.body, t.format)
+	from, err := groupsOf(d.from)
+	if err != nil {
+		return nil, err
+	}
+	to, err := groupsOf(d.to)
+	if err != nil {
+		return nil, err
+	}
+	from = withoutIdle(from, to)
+	for i := range max(len(from), len(to)) {
+		switch {
+		case i >= len(from):
+			return streamDelta(nil, &to[i]), nil
+		case i >= len(to):
+			return streamDelta(&from[i], nil), nil
+		case from[i].Kind != to[i].Kind || !sameElement(&from[i], &to[i]):
+			return streamDelta(&from[i], &to[i]), nil
+		}
+	}
+	return nil, nil
+}
+
+// groupsOf reads groups, consumers and pending entries.
+func groupsOf(dec *rdb.Decoder) ([]rdb.Element, error) {
+	var es []rdb.Element
+	for {
+		e, err := dec.Next()
+		if errors.Is(err, io.EOF) {
+			return es, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch e.Kind {
+		case rdb.ElementGroup, rdb.ElementConsumer, rdb.ElementPending:
+			e := *e
+			e.Group, e.Consumer = bytes.Clone(e.Group), bytes.Clone(e.Consumer)
+			es = append(es, e)
+		default:
+		}
+	}
+}
+
+// withoutIdle leaves out consumers that have nothing pending and are not at the target.
+func withoutIdle(from, to []rdb.Element) []rdb.Element {
+	is := func(e *rdb.Element, kind rdb.ElementKind, as *rdb.Element) bool {
+		return e.Kind == kind && bytes.Equal(e.Group, as.Group) && bytes.Equal(e.Consumer, as.Consumer)
+	}
+	var left []rdb.Element
+	for i := range from {
+		e := &from[i]
+		idle := e.Kind == rdb.ElementConsumer && (i+1 == len(from) || !is(&from[i+1], rdb.ElementPending, e))
+		if idle && !slices.ContainsFunc(to, func(t rdb.Element) bool { return is(&t, rdb.ElementConsumer, e) }) {
+			continue
+		}
+		left = append(left, *e)
+	}
+	return left
+}
+
+func (d *valueComparer) compareAllOfStreams() (*delta, error) {
+	endF, endT := false, false
 	for {
 		f, t, err := d.pairUp()
 		if err != nil {
 			return nil, err
 		}
-		if f != nil && f.Kind == rdb.ElementProducers {
+		endF = endF || f == nil || f.Kind >= rdb.ElementProducers
+		endT = endT || t == nil || t.Kind >= rdb.ElementProducers
+		if endF {
 			f = nil
 		}
-		if t != nil && t.Kind == rdb.ElementProducers {
+		if endT {
 			t = nil
 		}
-		if f == nil && t == nil {
+		switch {
+		case f == nil && t == nil:
 			return nil, nil
-		}
-		if f == nil || t == nil || f.Kind != t.Kind {
-			return streamDelta(f, t), nil
-		}
-		if !sameElement(f, t) {
+		case f == nil || t == nil || f.Kind != t.Kind || !sameElement(f, t):
 			return streamDelta(f, t), nil
 		}
 	}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,9 +28,9 @@ const (
 type page struct {
 	listed *listing
 	keys   []string
-	// done is called once, under the comparison's lock: how many were compared, and differences that are to be reported
-	// when the listing has passed them for good.
-	done func(compared int, late []Difference)
+	// done is called once, under the comparison's lock: which were compared, and differences that are to be reported when
+	// the listing has passed them for good.
+	done func(compared []string, late []Difference)
 }
 
 // listing is how far the keys of one side in one database have been listed. A key is behind it when it was compared.
@@ -43,7 +44,8 @@ type listing struct {
 	cursors map[string]*scanState // of masters that are scanned, by address and slots
 	total   int64                 // keys there, as counted
 	tally                         // of slots that are done
-	again   bool                  // slots are listed that were counted before
+	bySlot  *[slot.Count]tally    // of a cluster: what to take off when a slot is listed again
+	given   slot.Set              // up, because their master is no more; under no lock once run has returned
 }
 
 // tally counts keys.
@@ -79,6 +81,10 @@ func (l *listing) run(ctx context.Context, c *comparison, out chan<- page) error
 	want := c.opt.Filter.slots()
 	l.mu.Lock()
 	want = want.Minus(&l.slots)
+	l.given = slot.Set{}
+	if l.bySlot == nil {
+		l.bySlot = new([slot.Count]tally)
+	}
 	l.mu.Unlock()
 	byNode := map[*node]*slot.Set{}
 	add := func(n *node, s slot.Slot) {
@@ -115,23 +121,69 @@ func (l *listing) run(ctx context.Context, c *comparison, out chan<- page) error
 	return g.Wait()
 }
 
+// errGivenUp tells that a master has lost its slots, or its life: others are to be asked, in the next pass.
+var errGivenUp = errors.New("the slots have another master")
+
+// patiently repeats fn for as long as the master may come back.
+func (l *listing) patiently(ctx context.Context, c *comparison, w work, fn func() error) error {
+	again := false
+	return c.patiently(ctx, func() error {
+		if again && !l.s.now().serves(w) {
+			return errGivenUp
+		}
+		again = true
+		return fn()
+	})
+}
+
+func (v *view) serves(w work) bool {
+	if v.owner == nil {
+		return true
+	}
+	for s := range w.slots.All() {
+		if v.owner[s] == w.n || slices.Contains(v.inFlight[s], w.n) {
+			return true
+		}
+	}
+	return false
+}
+
 // node lists slots of one master of a cluster.
 func (l *listing) node(ctx context.Context, c *comparison, w work, out chan<- page) error {
+	err := l.ofNode(ctx, c, w, out)
+	if errors.Is(err, errGivenUp) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.given = l.given.Union(&w.slots)
+		return nil
+	}
+	return err
+}
+
+func (l *listing) ofNode(ctx context.Context, c *comparison, w work, out chan<- page) error {
 	if !l.s.offer.slotKeys {
 		return l.scan(ctx, c, w, out)
 	}
 	var large slot.Set
 	all := slices.Collect(w.slots.All())
 	for some := range slices.Chunk(all, countedN) {
-		counts, err := l.count(ctx, c, w.n, some)
+		counts, err := l.count(ctx, c, w, some)
 		if err != nil {
 			return err
 		}
 		var group []slot.Slot
 		keys := 0
 		for i, s := range some {
-			if counts[i] > listedN {
+			switch {
+			case counts[i] > listedN:
 				large.Add(s)
+				continue
+			case counts[i] == 0:
+				if w.last {
+					l.mu.Lock()
+					l.slots.Add(s)
+					l.mu.Unlock()
+				}
 				continue
 			}
 			if keys+counts[i] > c.opt.Page && keys > 0 {
@@ -154,10 +206,10 @@ func (l *listing) node(ctx context.Context, c *comparison, w work, out chan<- pa
 }
 
 // count asks how many keys the slots have.
-func (l *listing) count(ctx context.Context, c *comparison, n *node, slots []slot.Slot) ([]int, error) {
+func (l *listing) count(ctx context.Context, c *comparison, w work, slots []slot.Slot) ([]int, error) {
 	counts := make([]int, len(slots))
-	err := c.patiently(ctx, func() error {
-		return l.slotCommand(ctx, n, slots, "COUNTKEYSINSLOT", func(i int, r resp.Reply) error {
+	err := l.patiently(ctx, c, w, func() error {
+		return l.slotCommand(ctx, w.n, slots, "COUNTKEYSINSLOT", func(i int, r resp.Reply) error {
 			counts[i] = int(r.Int)
 			return nil
 		})
@@ -202,7 +254,7 @@ func (l *listing) slotKeys(ctx context.Context, c *comparison, w work, slots []s
 	}
 	var b pageBuilder
 	var grown slot.Set
-	err := c.patiently(ctx, func() error {
+	err := l.patiently(ctx, c, w, func() error {
 		b, grown = pageBuilder{filter: &c.opt.Filter}, slot.Set{}
 		const limit = 2 * listedN
 		return l.slotCommand(ctx, w.n, slots, "GETKEYSINSLOT", func(i int, r resp.Reply) error {
@@ -222,17 +274,20 @@ func (l *listing) slotKeys(ctx context.Context, c *comparison, w work, slots []s
 	*large = large.Union(&grown)
 	pages := b.pages(c.opt.Page)
 	left := len(pages)
-	sum := tally{Own: b.own}
+	sum := tally{Own: int64(len(b.own))}
 	var late []Difference
-	done := func(n int, diffs []Difference) {
+	done := func(compared []string, diffs []Difference) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		sum.Keys += int64(n)
+		l.addBySlot(compared, nil)
+		sum.Keys += int64(len(compared))
 		late = append(late, diffs...)
 		if left--; left > 0 {
 			return
 		}
-		l.add(sum)
+		l.addBySlot(nil, b.own)
+		l.Keys += sum.Keys
+		l.Own += sum.Own
 		c.reportAll(late)
 		for _, s := range slots {
 			if w.last && !grown.Has(s) {
@@ -242,7 +297,7 @@ func (l *listing) slotKeys(ctx context.Context, c *comparison, w work, slots []s
 	}
 	if left == 0 {
 		c.mu.Lock()
-		done(0, nil)
+		done(nil, nil)
 		c.mu.Unlock()
 	}
 	for _, keys := range pages {
@@ -253,11 +308,16 @@ func (l *listing) slotKeys(ctx context.Context, c *comparison, w work, slots []s
 	return nil
 }
 
-// add counts what is done.
-func (l *listing) add(t tally) {
-	if !l.again {
-		l.Keys += t.Keys
-		l.Own += t.Own
+// addBySlot counts keys of a cluster by slots.
+func (l *listing) addBySlot(keys []string, own []slot.Slot) {
+	if l.bySlot == nil {
+		return
+	}
+	for _, k := range keys {
+		l.bySlot[slot.Of([]byte(k))].Keys++
+	}
+	for _, s := range own {
+		l.bySlot[s].Own++
 	}
 }
 
@@ -278,7 +338,7 @@ type pageBuilder struct {
 	filter *Filter
 	names  strings.Builder
 	ends   []int
-	own    int64
+	own    []slot.Slot // of keys that are ours
 }
 
 func (b *pageBuilder) add(key []byte) {
@@ -286,7 +346,7 @@ func (b *pageBuilder) add(key []byte) {
 	b.names.Write(key)
 	name := b.names.String()[start:]
 	if isOwn(name) {
-		b.own++
+		b.own = append(b.own, slot.Of(key))
 		return
 	}
 	if b.filter.passes(name) {

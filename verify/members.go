@@ -181,6 +181,9 @@ func floatText(f float64) string {
 	if math.IsNaN(f) {
 		return fmt.Sprintf("NaN(%x)", math.Float64bits(f))
 	}
+	if a := math.Abs(f); a >= 1e-6 && a < 1e21 {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
 	return strconv.FormatFloat(f, 'g', -1, 64)
 }
 

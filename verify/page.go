@@ -46,6 +46,7 @@ type found struct {
 type looked struct {
 	diffs map[string]found
 	n     int
+	gone  []string // at neither side any more
 }
 
 // compareKeys compares keys that exist at least at one side.
@@ -85,6 +86,7 @@ func (c *comparison) compareOnce(ctx context.Context, sp Databases, keys []strin
 		case f.away || t.away:
 			away = append(away, k)
 		case !f.exists && !t.exists:
+			out.gone = append(out.gone, k)
 		case f.exists && t.exists:
 			p.both = append(p.both, int32(i))
 			if p.large(int32(i)) && f.typ == "" {

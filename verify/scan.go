@@ -25,6 +25,7 @@ type scanned struct {
 	next    uint64 // the cursor behind it
 	pending int    // pages
 	tally
+	own  []slot.Slot
 	late []Difference
 }
 
@@ -32,7 +33,7 @@ type scanned struct {
 func (l *listing) scan(ctx context.Context, c *comparison, w work, out chan<- page) error {
 	s := &scanner{l: l, n: w.n, page: c.opt.Page}
 	defer s.end()
-	if err := c.patiently(ctx, func() error { return s.connect(ctx) }); err != nil {
+	if err := l.patiently(ctx, c, w, func() error { return s.connect(ctx) }); err != nil {
 		return err
 	}
 	st := l.scanState(c, w, s.runID)
@@ -44,7 +45,7 @@ func (l *listing) scan(ctx context.Context, c *comparison, w work, out chan<- pa
 	for {
 		var b pageBuilder
 		var next uint64
-		err := c.patiently(ctx, func() error {
+		err := l.patiently(ctx, c, w, func() error {
 			b = pageBuilder{filter: &c.opt.Filter}
 			var err error
 			next, err = s.read(ctx, cursor, func(key []byte) {
@@ -62,15 +63,15 @@ func (l *listing) scan(ctx context.Context, c *comparison, w work, out chan<- pa
 			return err
 		}
 		pages := b.pages(c.opt.Page)
-		mark := &scanned{next: next, pending: len(pages), tally: tally{Own: b.own}}
+		mark := &scanned{next: next, pending: len(pages), tally: tally{Own: int64(len(b.own))}, own: b.own}
 		l.mu.Lock()
 		st.ahead = append(st.ahead, mark)
 		l.mu.Unlock()
-		done := func(n int, late []Difference) { l.passed(c, st, mark, n, late, w) }
+		done := func(compared []string, late []Difference) { l.passed(c, st, mark, compared, late, w) }
 		if len(pages) == 0 {
 			mark.pending = 1
 			c.mu.Lock()
-			done(0, nil)
+			done(nil, nil)
 			c.mu.Unlock()
 		}
 		for _, keys := range pages {
@@ -193,13 +194,16 @@ func (l *listing) void(c *comparison, w work) {
 }
 
 // passed moves the cursor over what is done without a hole. It is called under the comparison's lock.
-func (l *listing) passed(c *comparison, st *scanState, mark *scanned, compared int, late []Difference, w work) {
+func (l *listing) passed(c *comparison, st *scanState, mark *scanned, compared []string, late []Difference, w work) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	mark.pending--
-	mark.Keys += int64(compared)
+	mark.Keys += int64(len(compared))
 	mark.late = append(mark.late, late...)
 	void := l.cursors[scanKey(w)] != st
+	if !void {
+		l.addBySlot(compared, nil)
+	}
 	for len(st.ahead) > 0 && st.ahead[0].pending <= 0 {
 		first := st.ahead[0]
 		st.ahead = st.ahead[1:]
@@ -207,10 +211,9 @@ func (l *listing) passed(c *comparison, st *scanState, mark *scanned, compared i
 		if void { // what it found comes again
 			continue
 		}
-		if !l.again {
-			st.Keys += first.Keys
-			st.Own += first.Own
-		}
+		st.Keys += first.Keys
+		st.Own += first.Own
+		l.addBySlot(nil, first.own)
 		c.reportAll(first.late)
 		if st.Cursor == 0 {
 			st.Done = true
@@ -231,7 +234,13 @@ func (l *listing) forget(slots slot.Set) {
 		l.Own += st.Own
 	}
 	l.cursors = map[string]*scanState{}
-	l.again = true
+	for s := range slots.All() {
+		if l.bySlot != nil {
+			l.Keys -= l.bySlot[s].Keys
+			l.Own -= l.bySlot[s].Own
+			l.bySlot[s] = tally{}
+		}
+	}
 }
 
 // savedListing is the form of a listing in a state file.
@@ -240,7 +249,6 @@ type savedListing struct {
 	Target bool      `json:"target"`
 	Slots  string    `json:"slots"`
 	tally
-	Again   bool                  `json:"again,omitempty"`
 	Cursors map[string]*scanState `json:"cursors,omitempty"`
 }
 
@@ -251,7 +259,7 @@ func (l *listing) save() savedListing {
 	for key, st := range maps.All(l.cursors) {
 		cursors[key] = &scanState{RunID: st.RunID, Slots: st.Slots, Cursor: st.Cursor, Done: st.Done, tally: st.tally}
 	}
-	return savedListing{l.pair, l.to, l.slots.String(), l.tally, l.again, cursors}
+	return savedListing{l.pair, l.to, l.slots.String(), l.tally, cursors}
 }
 
 func (l *listing) restore(s savedListing) error {
@@ -262,7 +270,7 @@ func (l *listing) restore(s savedListing) error {
 		}
 		l.slots = set
 	}
-	l.tally, l.again = s.tally, s.Again
+	l.tally = s.tally
 	for key, st := range s.Cursors {
 		if st == nil {
 			return errors.New("a scan without a state")

@@ -239,7 +239,7 @@ func (s *side) databases(ctx context.Context) ([]int, error) {
 			return nil, err
 		}
 		if info == nil && !s.cluster {
-			return nil, &rightError{sideError{s.name, n.addr, "find the databases that hold keys", errors.New("INFO is refused: name them, or allow it")}}
+			return nil, &rightError{sideError{s.name, n.addr, "find the databases that hold keys", errors.New("INFO is refused: name them by --databases, or allow it")}}
 		}
 		for name := range info {
 			if i, err := strconv.Atoi(strings.TrimPrefix(name, "db")); err == nil && !slices.Contains(dbs, i) {

@@ -95,7 +95,7 @@ func (s *reader) streamHead(ctx context.Context, key string) (streamHead, error)
 		}
 		for _, c := range consumers {
 			h.consumers[name] = append(h.consumers[name], fmt.Sprint(c["name"]))
-			h.facts["group "+short(name)+" consumer "+short(fmt.Sprint(c["name"]))] = fmt.Sprintf("%v pending", c["pending"])
+			h.facts["group "+short(name)+" consumer "+short(fmt.Sprint(c["name"]))] = fmt.Sprint(c["pending"]) + pendingText
 		}
 	}
 	return h, nil
@@ -168,6 +168,7 @@ func compareFacts(from, to map[string]string) *delta {
 		case inFrom && inTo:
 			return valueDelta(n+" "+f, n+" "+t)
 		case !isGroup(n):
+		case inFrom && f == nothingPending: // see compareStreams
 		case inFrom:
 			return groupDelta(n+" "+f, "no "+n)
 		default:
@@ -176,6 +177,11 @@ func compareFacts(from, to map[string]string) *delta {
 	}
 	return nil
 }
+
+const (
+	pendingText    = " pending"
+	nothingPending = "0" + pendingText
+)
 
 func isGroup(fact string) bool { return strings.HasPrefix(fact, "group ") }
 

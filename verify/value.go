@@ -56,7 +56,7 @@ func valueDelta(from, to string) *delta { return &delta{kind: Value, from: from,
 func (c *comparison) compareLarge(ctx context.Context, sp Databases, p pair) (*delta, error) {
 	w := &pieceWork{comparison: c, from: &reader{c.from, c.from.client(sp.From)}, to: &reader{c.to, c.to.client(sp.To)}}
 	d, err := w.compareValue(ctx, p)
-	if err != nil && hasPrefix(cause(err), "WRONGTYPE", "ERR no such key") {
+	if err != nil && hasPrefix(cause(err), "WRONGTYPE", "NOGROUP", "ERR no such key") {
 		return changedDelta(), nil
 	}
 	if err != nil && refused(err) {
