@@ -4,11 +4,11 @@ GOLANGCI := bin/golangci-lint-v2.15.0
 FUZZTIME ?= 30s
 SOAK ?= 30m
 
-.PHONY: help build servers test race e2e fuzz lint fmt bench demo soak clean
+.PHONY: help build servers test race e2e fuzz planted lint fmt bench demo soak clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -En 's/^([a-z0-9]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -En 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 build: ## the binary, bin/redriver
 	go build -o bin/redriver ./cmd/redriver
@@ -28,6 +28,9 @@ e2e: servers ## the black-box tests alone, with their output
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	internal/tools/fuzzall $(FUZZTIME)
+
+planted: servers ## verify at full size: a million keys with 10,000 differences, a sorted set of 10 million members
+	REDRIVER_PLANTED_KEYS=1000000 REDRIVER_LARGE_MEMBERS=10000000 go test -count=1 -v -run 'TestPlantedDifferencesAreFound|TestLargeValues' ./verify
 
 lint: $(GOLANGCI) ## formatting, golangci-lint, go vet, shellcheck, the rules of this repository
 	$(GOLANGCI) run ./...

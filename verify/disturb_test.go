@@ -17,6 +17,7 @@ import (
 
 // A target that is down for a moment is waited for; one that stays away ends the comparison, and the state is kept.
 func TestTargetDownInTheMiddle(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	node := w.Server("")
 	from, to := w.Server("").Client(), node.Client()
@@ -64,6 +65,7 @@ func TestTargetDownInTheMiddle(t *testing.T) {
 
 // Slots that move at either side while they are compared, and one that stays half moved, hide nothing and invent nothing.
 func TestSlotsMoveInTheMiddle(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source, target := w.Cluster(2, 0), w.Cluster(3, 0)
 	from, to := source.Client(), target.Client()
@@ -151,6 +153,7 @@ func half(t *testing.T, from, to *redistest.Node, s, n int) {
 
 // A master dies and its replica takes over while its keys are compared.
 func TestFailoverInTheMiddle(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	target := w.Cluster(3, 1) // two masters left are a majority
 	from, to := w.Server("").Client(), target.Client()

@@ -15,6 +15,7 @@ import (
 
 // Equal values in other clothes are no differences: the configuration decides how a server keeps and sends them.
 func TestEncodingsDoNotMatter(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	for _, version := range []string{"redis-7.0", "redis-8.6"} {
 		small := w.Server(version, "--rdbcompression", "no").Client()
@@ -57,6 +58,7 @@ func TestEncodingsDoNotMatter(t *testing.T) {
 
 // A value that MEMORY USAGE takes for small, because it asks five elements, and that is large: it is read in pieces.
 func TestSkewedValueIsReadInPieces(t *testing.T) {
+	t.Parallel()
 	from, to := single(t), single(t)
 	for _, c := range []client{from, to} {
 		many(3000, "e%", c, t, "rpush", "skewed")
@@ -141,6 +143,7 @@ func loadOn(t *testing.T, nodes []*redis.Client, libs ...string) {
 }
 
 func TestFunctions(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	from := w.Server("").Client()
 	cluster := w.Cluster(2, 0)

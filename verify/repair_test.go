@@ -39,6 +39,7 @@ func repaired(t *testing.T, from, to client, opt verify.Options, want int64) {
 
 // Every way of being wrong is put right: by payload, rebuilt from pieces, and where the target is older than the source.
 func TestRepairOfEveryDifference(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, from, to string
 		opt            verify.Options
@@ -63,6 +64,7 @@ func TestRepairOfEveryDifference(t *testing.T) {
 
 // Values too large for one reply, streams with groups, into a cluster and out of one, into versions that know less.
 func TestRepairOfLargeValues(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"redis-5.0", "redis-6.2", "redis-7.0", "valkey-8.0"} {
 		t.Run(version, func(t *testing.T) {
 			w := testkit.New(t)
@@ -88,6 +90,7 @@ func TestRepairOfLargeValues(t *testing.T) {
 
 // Where the target's expiry times are later by a hold, so are those of a repair, of keys and of fields.
 func TestRepairWithHold(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	const hold = 1000 * time.Hour
 	from, to := w.Server("redis-8.6").Client(), w.Server("redis-8.6").Client()
@@ -113,6 +116,7 @@ func TestRepairWithHold(t *testing.T) {
 
 // The command tells of each key that it has repaired, and counts them; what the target cannot hold it names, and goes on.
 func TestRepairByTheCommand(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	from, to := w.Server("redis-8.6").Client(), w.Server("redis-7.0").Client()
 	do(t, []client{from, to}, "set a v", "set b v")

@@ -115,6 +115,7 @@ func TestInterruptedComparisonGoesOn(t *testing.T) {
 
 // A server that was restarted has another cursor: its keys are listed again, and it says so.
 func TestRestartedServerIsListedAgain(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	node := w.Server("")
 	from, to := node.Client(), w.Server("").Client()
@@ -157,6 +158,7 @@ func restart(t *testing.T, n *redistest.Node, c client) {
 }
 
 func TestStateBelongsToOneQuestion(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	from, to := w.Server("").Client(), w.Server("").Client()
 	manyKeys(t, 10_000, from, to)

@@ -12,6 +12,7 @@ const secret = "hunter2"
 
 // What a user may not do is worked around where that is possible, and named where it is not.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	cluster := w.ClusterWith(clusterOf("redis-7.4", 1))
 	from, to := w.Server("redis-7.4").Client(), cluster.Client()

@@ -162,6 +162,7 @@ var differences = []struct {
 }
 
 func TestFindsExactlyWhatDiffers(t *testing.T) {
+	t.Parallel()
 	from, to := cluster(t, 1), cluster(t, 1)
 	both := []client{from, to}
 	plant(t, both)
@@ -260,6 +261,7 @@ func check(t *testing.T, r verify.Result, want map[string][]verify.Kind) {
 }
 
 func TestShapesDoNotMatter(t *testing.T) {
+	t.Parallel()
 	three, one := cluster(t, 3), single(t)
 	plant(t, []client{three, one})
 	for _, p := range [][2]client{{three, one}, {one, three}} {
@@ -291,6 +293,7 @@ func TestRounds(t *testing.T) {
 }
 
 func TestExpiryAroundNow(t *testing.T) {
+	t.Parallel()
 	from, to := single(t), single(t)
 	do(t, []client{from}, "set soon v px 300", "set later v px 60000")
 	r := compare(t, from, to, verify.Options{})
