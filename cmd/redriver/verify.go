@@ -36,6 +36,7 @@ type verifyOptions struct {
 	listed                           int
 	json, repair, anyway, noProgress bool
 	comparemode, bigkeythreshold     int
+	qps                              int
 	filterlist, fromDBList, toDBList string
 	fromType, toType                 int
 	fromAddrs, toAddrs               string
@@ -82,7 +83,9 @@ The options of RedisFullCheck are understood as well; docs/verify.md maps them.`
 	}
 	o.flags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o.applyAliases()
+		if err := o.applyAliases(); err != nil {
+			return &exitError{&usageError{err, c.CommandPath()}, verifyFailed}
+		}
 		if err := required(c, "from", "to"); err != nil {
 			return &exitError{err, verifyFailed}
 		}
@@ -127,7 +130,7 @@ func (o *verifyOptions) flags(c *cobra.Command) {
 	f.IntVar(&o.rounds, "rounds", 3, "how often what differs is looked at")
 	f.Var(&o.interval, "interval", "pause between rounds; a number without unit means seconds")
 	f.StringArrayVar(&o.settle, "settle", nil, "configuration file of the running pipeline that is waited for in each round; may be repeated")
-	f.DurationVar(&o.settleStall, "settle-stall", connectors.SettleStall, "how long that pipeline may stand still before the comparison ends")
+	f.DurationVar(&o.settleStall, "settle-stall", connectors.SettleStall, "how long that pipeline may stand still before the comparison ends; a source that is idle needs 10s")
 	f.IntVar(&o.keysPerSecond, "keys-per-second", 0, "limit of keys looked at; 0: none")
 	f.IntVar(&o.bytesPerSecond, "bytes-per-second", 0, "limit of bytes read from both sides together; 0: none")
 	f.IntVar(&o.page, "page", 500, "keys of one pipeline")

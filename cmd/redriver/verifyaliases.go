@@ -51,7 +51,7 @@ func (o *verifyOptions) aliasFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.toDBList, "targetdbfilterlist", "", "databases of the target, in the same order"+of)
 	f.IntVarP(&o.comparemode, "comparemode", "m", 0, "1: --mode full, 2: length, 3: keys, 4: full, but lengths only of large values"+of)
 	f.IntVar(&o.rounds, "comparetimes", 3, "as --rounds"+of)
-	f.IntVarP(&o.keysPerSecond, "qps", "q", 0, "as --keys-per-second"+of)
+	f.IntVarP(&o.qps, "qps", "q", 0, "as --keys-per-second, for so many times --batchcount keys of each side"+of)
 	f.IntVar(&o.page, "batchcount", 500, "as --page"+of)
 	f.IntVar(&o.workers, "parallel", 4, "as --workers"+of)
 	f.IntVar(&o.bigkeythreshold, "bigkeythreshold", 0, "as --large-bytes, in elements of 64 bytes"+of)
@@ -60,15 +60,21 @@ func (o *verifyOptions) aliasFlags(f *pflag.FlagSet) {
 }
 
 // applyAliases brings addresses into our form, before they are required.
-func (o *verifyOptions) applyAliases() {
+func (o *verifyOptions) applyAliases() error {
 	for _, a := range []struct {
 		to   *string
+		flag string
 		from string
-	}{{&o.from, o.fromAddrs}, {&o.to, o.toAddrs}} {
-		if *a.to == "" && a.from != "" {
-			*a.to = "redis://" + strings.ReplaceAll(a.from, ";", ",")
+	}{{&o.from, "source", o.fromAddrs}, {&o.to, "target", o.toAddrs}} {
+		if *a.to != "" || a.from == "" {
+			continue
 		}
+		if strings.HasPrefix(a.from, "slave@") {
+			return fmt.Errorf("--%s %s: masters are read: leave slave@ out", a.flag, a.from)
+		}
+		*a.to = "redis://" + strings.ReplaceAll(strings.TrimPrefix(a.from, "master@"), ";", ",")
 	}
+	return nil
 }
 
 // aliasOptions is what the aliases say that the options proper do not.
@@ -77,6 +83,9 @@ func (o *verifyOptions) aliasOptions(set func(flag string) bool, opt *verify.Opt
 		if n != 0 && n != 1 {
 			return fmt.Errorf("--%s %d: proxies are not compared through, give the addresses of the servers behind", flag, n)
 		}
+	}
+	if set("qps") {
+		opt.KeysPerSecond = 2 * o.qps * opt.Page
 	}
 	if set("bigkeythreshold") {
 		opt.LargeBytes = int64(o.bigkeythreshold) * bigElementBytes
