@@ -58,7 +58,11 @@ func isOwn(key string) bool {
 
 // match tells whether a key matches a pattern, by the rules of KEYS (stringmatchlen in redis src/util.c): * ? [abc]
 // [^a] [a-z], and \ before a character that means itself. It takes time in proportion to the product of both lengths.
+// The empty key matches the empty pattern and *, and no other, for a server too.
 func match(pattern, key string) bool {
+	if key == "" {
+		return pattern == "" || pattern == "*"
+	}
 	// Where to go on when a character does not match: behind the last *, one character later.
 	star, from := -1, 0
 	p, k := 0, 0

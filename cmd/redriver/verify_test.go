@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
@@ -169,6 +170,19 @@ func TestVerifyPageAndFlagsAreInStep(t *testing.T) {
 	for _, m := range verify.Modes {
 		if !regexp.MustCompile("(?m)^\\| `" + string(m) + "`").MatchString(page) {
 			t.Errorf("the page lacks the mode %s", m)
+		}
+	}
+}
+
+func TestVerifyProgressLine(t *testing.T) {
+	for want, p := range map[string]verify.Progress{
+		"1,500 of about 4,000 keys listed at both sides, 700 compared, 3 differences, 2.0 MiB moved, 1m30s left": {
+			Round: 1, Scanned: 1500, Total: 4000, Compared: 700, Differences: 3, Bytes: 2 << 20, Left: 90*time.Second + 300*time.Millisecond,
+		},
+		"round 2: 12 differences": {Round: 2, Differences: 12},
+	} {
+		if got := verifyLine(p); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
