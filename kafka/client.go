@@ -29,7 +29,7 @@ type Config struct {
 	// ClientID is shown in the brokers' logs and quotas.
 	ClientID string
 	// TLS is how connections are protected; nil means they are not.
-	TLS *tls.Config
+	TLS *tls.Config `json:"-"`
 	// SASL is how we authenticate; the zero value means we do not.
 	SASL SASL
 }

@@ -23,7 +23,7 @@ type Dialer struct {
 	Timeout time.Duration
 	// TLS is how connections are protected; nil means they are not. Without a ServerName the certificate has to be for
 	// the host of the address, as it is before the map.
-	TLS *tls.Config
+	TLS *tls.Config `json:"-"`
 	// AddressMap says where to dial addresses that the servers tell and that cannot be reached from here, as behind NAT:
 	// host:port to host:port. All else knows the servers' own addresses only.
 	AddressMap map[string]string
