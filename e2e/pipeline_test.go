@@ -117,6 +117,12 @@ func writers(t *testing.T, client redis.UniversalClient, n, rate int) (stop func
 // in a partition, so all is applied then. Two keys a partition, because two shards may share it.
 func (p *pipeline) mark(target redis.UniversalClient, timeout time.Duration) {
 	p.t.Helper()
+	p.markOf(target, partitions, timeout)
+}
+
+// markOf is mark for a topic with another number of partitions.
+func (p *pipeline) markOf(target redis.UniversalClient, partitions int, timeout time.Duration) {
+	p.t.Helper()
 	value := p.w.Name("mark")
 	var keys []string
 	for n := range partitions {
