@@ -55,6 +55,12 @@
 //	uvarint  index, uvarint count
 //	rest     a piece of the value
 //
-// The chunks of one event stand one behind the other among its lane's records of a partition. A reader drops what it has
-// of an unfinished event when chunk 0, or a record that is no chunk, of that shard arrives.
+// All chunks have the key and the header of the event's record. The count stands in all of them, or, where it was not
+// known at the beginning, because the event was written while it was still being read, in the last one alone: 0 says that
+// more follow. So an event ends with the chunk whose count is its index + 1, and its pieces, one behind the other, are the
+// value described above, from the version byte on.
+//
+// The chunks of one event stand one behind the other among its lane's records of a partition, if need be in several
+// Kafka transactions. A reader drops what it has of an unfinished event when chunk 0, or a record that is no chunk, of
+// that shard arrives; the log may also end with one. An event counts in the chain (prev, number) once it is whole.
 package codec

@@ -150,19 +150,43 @@ func appendControl(dst []byte, e *event.Event) []byte {
 
 // DecodeRaw reads the record with that key and value into e, whose slices then alias both.
 func DecodeRaw(key, value []byte, e *event.Event) error {
+	d, err := begin(value, e)
+	if err != nil {
+		return err
+	}
+	d.head(value[2], e)
+	d.body(key, value[2], e)
+	return d.result(e)
+}
+
+// DecodeHead reads what every event begins with: kind, position, and its place in the chain and among the parts of a
+// transaction. The first chunk of an event has always so much of it.
+func DecodeHead(value []byte, e *event.Event) error {
+	d, err := begin(value, e)
+	if err != nil {
+		return err
+	}
+	d.head(value[2], e)
+	return d.result(e)
+}
+
+// begin reads version and kind.
+func begin(value []byte, e *event.Event) (decoder, error) {
 	e.Reset()
 	if len(value) < headerBytes {
-		return fmt.Errorf("%w: %d bytes", ErrMalformed, len(value))
+		return decoder{}, fmt.Errorf("%w: %d bytes", ErrMalformed, len(value))
 	}
 	if value[0] != rawVersion {
-		return fmt.Errorf("%w: version %d, this is version %d", ErrVersion, value[0], rawVersion)
+		return decoder{}, fmt.Errorf("%w: version %d, this is version %d", ErrVersion, value[0], rawVersion)
 	}
 	e.Kind = event.Kind(value[1])
 	if !e.Kind.Valid() {
-		return fmt.Errorf("%w: %s", ErrVersion, e.Kind)
+		return decoder{}, fmt.Errorf("%w: %s", ErrVersion, e.Kind)
 	}
-	d := decoder{rest: value[headerBytes:]}
-	d.decode(key, value[2], e)
+	return decoder{rest: value[headerBytes:]}, nil
+}
+
+func (d *decoder) result(e *event.Event) error {
 	if d.fault != "" {
 		return fmt.Errorf("%w: %s: %s", ErrMalformed, e.Kind, d.fault)
 	}
@@ -215,7 +239,7 @@ const (
 	maxUint32 = 1<<32 - 1
 )
 
-func (d *decoder) decode(key []byte, flags byte, e *event.Event) {
+func (d *decoder) head(flags byte, e *event.Event) {
 	e.Shard = event.Shard(d.uvarint(maxUint32, "shard"))
 	e.Generation = event.Generation(d.uvarint(maxUint32, "generation"))
 	copy(e.ReplID[:], d.bytes(uint64(len(e.ReplID)), "replication ID"))
@@ -244,6 +268,9 @@ func (d *decoder) decode(key []byte, flags byte, e *event.Event) {
 			d.fail("part")
 		}
 	}
+}
+
+func (d *decoder) body(key []byte, flags byte, e *event.Event) {
 	switch e.Kind {
 	case event.Entry:
 		d.entry(key, flags, e)

@@ -101,48 +101,6 @@ func FuzzDecodeRaw(f *testing.F) {
 	})
 }
 
-func TestChunksJoinToTheWhole(t *testing.T) {
-	value := bytes.Repeat([]byte("0123456789"), 1000)
-	for _, limit := range []int{64, 100, 4096, 9999, 10000} {
-		n := codec.Chunks(len(value), limit)
-		j := codec.Joiner{MaxBytes: len(value)}
-		if n == 1 {
-			continue
-		}
-		for i := range n {
-			chunk := codec.AppendChunk(nil, value, 3, 8, i, limit)
-			if len(chunk) > limit || !codec.IsChunk(chunk) {
-				t.Fatalf("limit %d: chunk of %d bytes", limit, len(chunk))
-			}
-			got, done, err := j.Add(chunk)
-			if err != nil || done != (i == n-1) {
-				t.Fatalf("limit %d: chunk %d of %d: done %v, %v", limit, i, n, done, err)
-			}
-			if done && !bytes.Equal(got, value) {
-				t.Fatalf("limit %d: joined value differs", limit)
-			}
-		}
-	}
-}
-
-func TestChunksOfTwoAttemptsAreNeverJoined(t *testing.T) {
-	value := bytes.Repeat([]byte("x"), 300)
-	j := codec.Joiner{MaxBytes: 1 << 20}
-	mustAdd := func(attempt uint64, i, limit int) (bool, error) {
-		_, done, err := j.Add(codec.AppendChunk(nil, value, 1, attempt, i, limit))
-		return done, err
-	}
-	if _, err := mustAdd(1, 0, 128); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := mustAdd(2, 1, 128); !errors.Is(err, codec.ErrMalformed) {
-		t.Fatalf("a chunk of another attempt was taken: %v", err)
-	}
-	if _, err := mustAdd(2, 0, 128); err != nil {
-		t.Fatalf("chunk 0 begins anew: %v", err)
-	}
-}
-
 func BenchmarkAppendRaw(b *testing.B) {
 	e := samples()[2]
 	e.Commands = bytes.Repeat([]byte("c"), 200)
