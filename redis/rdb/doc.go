@@ -28,6 +28,7 @@
 // "go test -run TestCorpus -update" makes it anew.
 //
 // Memory of a Reader: one buffer that holds the current item and what was read ahead. It grows only when bytes have
-// filled it, never on the word of a length, and is bounded by Config.MaxValueBytes. A Decoder that reads has such a
+// filled it, never on the word of a length, and is bounded by Config.MaxValueBytes, or for values by Config.PieceBytes,
+// if they are handed out in pieces. A Decoder that reads has such a
 // buffer for the current element, and one for what it had to unpack; see [DecoderConfig].
 package rdb

@@ -25,13 +25,22 @@ type Config struct {
 	// MaxValueBytes is the largest value, key or other item; 0 means 512 MB. It bounds the Reader's memory: about
 	// twice as much while the buffer grows.
 	MaxValueBytes int64
+	// PieceBytes, if not 0, cuts values larger than that: OnPiece is called from inside Next with each PieceBytes of them
+	// but the last, which Next returns in the Entry. MaxValueBytes then bounds keys and other items alone, values may have
+	// any size, and the Reader's memory does not depend on them.
+	PieceBytes int
+	// OnPiece takes a piece. The entry has everything but its Value; both are valid during the call. An error ends the
+	// reading and is what Next returns.
+	OnPiece func(e *Entry, piece []byte) error
 }
 
 // Reader reads one RDB stream. It reads ahead: what of its source belongs to the stream is told by Consumed.
 type Reader struct {
-	src io.Reader
-	max int64
-	err error // sticky
+	src   io.Reader
+	max   int64
+	piece int // 0: values are not cut
+	hand  func(*Entry, []byte) error
+	err   error // sticky
 
 	// Invariant: 0 <= summed, start <= pos <= end <= len(buf). buf[start:end] is kept; the bytes before start are
 	// free. Positions that must survive a fill are kept relative to start.
@@ -53,6 +62,8 @@ type Reader struct {
 	what string
 	mark int // where the bounded part begins, relative to start
 	key  keyRef
+	// cutting: what is read is a value, of which pieces are handed out.
+	cutting bool
 
 	keyBuf []byte // a key that does not stand in buf as it is
 	auxBuf []byte
@@ -69,7 +80,7 @@ func NewReader(r io.Reader, cfg Config) *Reader {
 	if cfg.MaxValueBytes <= 0 {
 		cfg.MaxValueBytes = defaultMaxValueBytes
 	}
-	return &Reader{src: r, max: cfg.MaxValueBytes}
+	return &Reader{src: r, max: cfg.MaxValueBytes, piece: max(cfg.PieceBytes, 0), hand: cfg.OnPiece}
 }
 
 // Version is the number in the magic; 0 before the first Next.
@@ -325,14 +336,50 @@ func (r *Reader) readEntry(typ byte, e *Entry) error {
 		return &UnsupportedError{What: typeName(typ, r.valkey), Key: k, Offset: typeAt}
 	}
 	r.what, r.mark = "value", r.pos-r.start
-	if err := r.skimValue(skim); err != nil {
-		return err
+	e.DB, e.Type = r.db, typ
+	r.cutting = r.piece > 0
+	err = r.skimValue(skim)
+	if err == nil {
+		err = r.bound()
 	}
-	if err := r.checkSize(); err != nil {
+	r.cutting = false
+	if err != nil {
 		return err
 	}
 	r.item.Kind = KindEntry
-	e.DB, e.Type, e.Key, e.Value = r.db, typ, r.bytes(key, r.keyBuf), r.marked()
+	e.Key, e.Value = r.bytes(r.key, r.keyBuf), r.marked()
+	return nil
+}
+
+// bound keeps what is held of the current item within its limit: a value that is cut gives its pieces away, all else must
+// not be larger.
+func (r *Reader) bound() error {
+	if !r.cutting {
+		return r.checkSize()
+	}
+	for r.pos-r.start-r.mark > r.piece {
+		if err := r.cut(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cut hands out one piece. What stands before it in the buffer goes too, but for the key, which is kept aside.
+func (r *Reader) cut() error {
+	e := &r.item.Entry
+	if e.Handed == 0 && !r.key.decoded {
+		r.keyBuf = append(r.keyBuf[:0], r.bytes(r.key, nil)...)
+		r.key = keyRef{n: r.key.n, decoded: true}
+	}
+	e.Key = r.bytes(r.key, r.keyBuf)
+	from := r.start + r.mark
+	to := from + r.piece
+	if err := r.hand(e, r.buf[from:to:to]); err != nil {
+		return err
+	}
+	e.Handed += int64(r.piece)
+	r.start, r.mark = to, 0
 	return nil
 }
 
@@ -461,7 +508,7 @@ func (r *Reader) skip(n uint64) error {
 		return nil
 	}
 	have := uint64(r.pos - r.start - r.mark)
-	if n > uint64(r.max) || have+n > uint64(r.max) {
+	if !r.cutting && (n > uint64(r.max) || have+n > uint64(r.max)) {
 		if n < math.MaxUint64-have {
 			n += have
 		}
@@ -480,8 +527,8 @@ func (r *Reader) skip(n uint64) error {
 
 // fill reads at least one byte behind end, making room first.
 func (r *Reader) fill() error {
-	if size := r.pos - r.start - r.mark; int64(size) > r.max {
-		return r.tooLarge(uint64(size))
+	if err := r.bound(); err != nil {
+		return err
 	}
 	// Here and not per item: the bytes are still in the cache and come in large pieces.
 	r.sum()

@@ -228,10 +228,10 @@ func TestOpcodes(t *testing.T) {
 		{Kind: KindSelectDB, DB: 3},
 		{Kind: KindResizeDB, ResizeDB: ResizeDB{512, 1}},
 		{Kind: KindSlotInfo, SlotInfo: SlotInfo{16383, 2, 1}},
-		{Kind: KindEntry, Entry: Entry{3, []byte("12345"), 0, []byte(str("v1")), 1 << 40, -1, 200}},
-		{Kind: KindEntry, Entry: Entry{3, []byte("k2"), 0, []byte(str("v2")), 1000, 256, -1}},
-		{Kind: KindEntry, Entry: Entry{3, []byte("k3"), 0, []byte(str("v3")), -1000, -1, -1}},
-		{Kind: KindEntry, Entry: Entry{3, []byte("aaaaaaaaaa"), 0, []byte(str("v4")), 0, -1, -1}},
+		{Kind: KindEntry, Entry: Entry{3, []byte("12345"), 0, []byte(str("v1")), 1 << 40, -1, 200, 0}},
+		{Kind: KindEntry, Entry: Entry{3, []byte("k2"), 0, []byte(str("v2")), 1000, 256, -1, 0}},
+		{Kind: KindEntry, Entry: Entry{3, []byte("k3"), 0, []byte(str("v3")), -1000, -1, -1, 0}},
+		{Kind: KindEntry, Entry: Entry{3, []byte("aaaaaaaaaa"), 0, []byte(str("v4")), 0, -1, -1, 0}},
 	}
 	b := opcodesStream()
 	for name, src := range map[string]io.Reader{
@@ -521,6 +521,10 @@ func FuzzReader(f *testing.F) {
 		}
 		if d := cmp.Diff(items, items1); d != "" {
 			t.Fatal(d)
+		}
+		cut, errCut := readCut(t, bytes.NewReader(b), 7)
+		if d := cmp.Diff(items, cut); d != "" || (err == nil) != errors.Is(errCut, io.EOF) {
+			t.Fatalf("in pieces: %v, whole: %v\n%s", errCut, err, d)
 		}
 		if n := len(whole.buf); n > max(bufferBytes, 4*len(b)) {
 			t.Fatalf("buffer of %d bytes for %d", n, len(b))
