@@ -184,7 +184,8 @@ func SourceKeys() []Key {
 		},
 		{
 			Name: "unit.max.bytes", Type: TypeSize, Default: "256MiB", Min: "1MiB", Max: "1GiB",
-			Doc: "Largest value or transaction of Redis that is carried. A larger one stops the source.",
+			Doc: "Largest command or transaction of the stream, and largest key, that is carried: it passes through memory. A larger one stops the " +
+				"source. The values of a snapshot may have any size.",
 		},
 		drainKey("Longest that a stopping source takes to commit what it has read."),
 	}

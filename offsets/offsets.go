@@ -83,13 +83,16 @@ type Position struct {
 	Ends  map[int32]int64      `json:"ends"`
 	// Wrote lists the partitions in which this transaction wrote.
 	Wrote []int32 `json:"wrote"`
+	// Chunks counts this transaction's records that are chunks, by partition. Its first and its last event may lie in
+	// other transactions too, and the last one may be whole only in a later one: Marks have it then.
+	Chunks map[int32]uint32 `json:"chunks,omitempty"`
 	// TimeMs is when the position was written, Unix milliseconds of the worker's clock.
 	TimeMs int64 `json:"time_ms"`
 }
 
 // Progress of a snapshot.
 type Progress struct {
-	// Entries of the snapshot that are published.
+	// Entries of the snapshot that are published whole.
 	Entries uint64 `json:"entries"`
 }
 

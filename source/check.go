@@ -26,7 +26,9 @@ type logState struct {
 // ends? It does not after an unclean leader election, a topic that was deleted or restored, or a kill of an embedded
 // broker between two commit markers. Then either the position or data is missing, and only a new generation is right.
 //
-// A position names the end of each partition before its own transaction, so no more than that transaction is read.
+// A position names the end of each partition before its own transaction, so no more than that transaction is read. It may
+// begin or end inside a large event: of such one the records alone are counted. Pieces of an event that was given up are
+// no event, and what is published next makes readers drop them.
 func (l *lane) checkLog(ctx context.Context, pos offsets.Position) (logState, error) {
 	found := logState{ends: map[int32]int64{}, generation: pos.Generation}
 	spans, err := kafka.Spans(ctx, l.adm, l.topic.Name)
@@ -55,7 +57,7 @@ func (l *lane) checkLog(ctx context.Context, pos offsets.Position) (logState, er
 		}
 		read[p] = kafka.Span{Start: max(s.Start, pos.Ends[p]), End: s.End}
 	}
-	seen, err := l.lastMarks(ctx, read)
+	seen, chunks, err := l.lastMarks(ctx, read)
 	if err != nil {
 		return found, err
 	}
@@ -68,9 +70,15 @@ func (l *lane) checkLog(ctx context.Context, pos offsets.Position) (logState, er
 	}
 	for p, want := range pos.Marks {
 		got, ok := seen[p]
+		removed := spans[p].Start > pos.Ends[p]
 		switch {
-		case !ok && wrote[p] && spans[p].Start > pos.Ends[p]:
+		case !ok && wrote[p] && removed:
 			// Retention has removed it since.
+		case chunks[p] != pos.Chunks[p] && !removed:
+			return found, resync(fmt.Errorf("%s/%d behind offset %d: the position's transaction wrote %d pieces of large events, %d are there",
+				l.topic.Name, p, pos.Ends[p], pos.Chunks[p], chunks[p]))
+		case !ok && chunks[p] > 0:
+			// Pieces alone, of an event that begins before or ends behind them.
 		case ok != wrote[p]:
 			return found, resync(fmt.Errorf("%s/%d behind offset %d: the position's transaction wrote there: %v, its records are there: %v",
 				l.topic.Name, p, pos.Ends[p], wrote[p], ok))
@@ -92,36 +100,58 @@ func (l *lane) untouched(spans map[int32]kafka.Span) bool {
 	return true
 }
 
-// lastMarks reads the spans and returns where the lane's chain ends in each.
-func (l *lane) lastMarks(ctx context.Context, spans map[int32]kafka.Span) (map[int32]event.Mark, error) {
-	seen := map[int32]event.Mark{}
-	joiners := map[int32]*codec.Joiner{}
+// lastMarks reads the spans and returns where the lane's chain ends in each, and how many of its records are chunks. An
+// event counts if all of it is there.
+func (l *lane) lastMarks(ctx context.Context, spans map[int32]kafka.Span) (map[int32]event.Mark, map[int32]uint32, error) {
+	seen, chunks := map[int32]event.Mark{}, map[int32]uint32{}
+	orders, begun := map[int32]*codec.Sequence{}, map[int32]event.Mark{}
 	var e event.Event
 	err := l.cfg.Kafka.ReadCommitted(ctx, l.topic.Name, spans, func(r *kgo.Record) error {
-		value := r.Value
-		if codec.IsChunk(value) {
-			if joiners[r.Partition] == nil {
-				joiners[r.Partition] = &codec.Joiner{MaxBytes: l.cfg.MaxUnitBytes * 2}
-			}
-			joined, done, err := joiners[r.Partition].Add(value)
-			if err != nil || !done {
-				// Chunks of a lane that shares the partition may have begun before the span.
-				return nil //nolint:nilerr // whether ours are whole shows in the mark
-			}
-			value = joined
-		}
-		if err := codec.DecodeRaw(r.Key, value, &e); err != nil {
+		at := func(err error) error {
 			return fmt.Errorf("read %s/%d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		if e.Shard == l.shard {
-			m := seen[r.Partition]
-			m.Adopt(&e)
-			seen[r.Partition] = m
+		if !codec.IsChunk(r.Value) {
+			if err := codec.DecodeHead(r.Value, &e); err != nil {
+				return at(err)
+			}
+			if e.Shard == l.shard {
+				seen[r.Partition] = after(seen[r.Partition], &e)
+				delete(orders, r.Partition)
+			}
+			return nil
+		}
+		c, err := codec.ParseChunk(r.Value)
+		if err != nil {
+			return at(err)
+		}
+		if c.Shard != l.shard {
+			return nil
+		}
+		chunks[r.Partition]++
+		if orders[r.Partition] == nil {
+			orders[r.Partition] = &codec.Sequence{}
+		}
+		if orders[r.Partition].Add(&c) != nil {
+			return nil //nolint:nilerr // its event began before the span
+		}
+		if c.First() {
+			if err := codec.DecodeHead(c.Piece, &e); err != nil {
+				return at(err)
+			}
+			begun[r.Partition] = after(seen[r.Partition], &e)
+		}
+		if c.Last() {
+			seen[r.Partition] = begun[r.Partition]
 		}
 		return nil
 	})
 	if errors.Is(err, codec.ErrVersion) || errors.Is(err, codec.ErrMalformed) {
-		return nil, stop(fmt.Errorf("check topic %s: it holds records that are not ours: %w", l.topic.Name, err))
+		return nil, nil, stop(fmt.Errorf("check topic %s: it holds records that are not ours: %w", l.topic.Name, err))
 	}
-	return seen, err
+	return seen, chunks, err
+}
+
+func after(m event.Mark, e *event.Event) event.Mark {
+	m.Adopt(e)
+	return m
 }

@@ -33,6 +33,15 @@
 // the same. All points in time are by the clock of the master, as those in its snapshots and those that newer masters
 // send are; see clock.
 //
+// # Large values
+//
+// A value of a snapshot that is larger than pieceBytes is published while it is still being read: as chunks (package
+// codec) of which a lane has chunksInFlight in memory at a time. One event may span Kafka transactions; the position, the
+// count of entries and the chain move on with its last chunk alone. So whatever interrupts it, it is published again from
+// its beginning, under the attempt number of the next session, and what is in the log of the first attempt is dropped by
+// readers. The same holds for a large unit of the stream, which is gathered whole before, up to MaxUnitBytes; the parts of
+// a transaction over several slots stay in one Kafka transaction.
+//
 // # Stopping
 //
 // When the context ends, the lane reads nothing more, commits what it has read within DrainTimeout, and returns; then

@@ -72,9 +72,14 @@ type emitter struct {
 	maxValue   int // of a record
 	attempt    uint64
 	marks      []event.Mark
-	produce    func(*kgo.Record)
-	arena      arena
-	buf        []byte
+	// produce takes a record, and the chunk it lies in, nil for other records.
+	produce func(r *kgo.Record, chunk []byte, part bool)
+	chunks  *chunkPool
+	cutting cutting
+	// between is called between two chunks of a unit that stands in one partition alone: it may be committed in parts.
+	between func()
+	arena   arena
+	buf     []byte
 	// timestampMs is the record's time in Kafka.
 	timestampMs int64
 	// e holds what all events of the lane share.
@@ -107,6 +112,7 @@ func (m *emitter) unit(u *streamUnit, parts []part, db uint32) {
 	if len(parts) > 1 {
 		e.Parts = uint32(len(parts))
 	}
+	m.cutting.inParts = len(parts) == 1
 	for i := range parts {
 		p := &parts[i]
 		e.Slot, e.Key, e.Commands, e.Count = p.slot, p.key, p.bytes, p.count
@@ -116,6 +122,7 @@ func (m *emitter) unit(u *streamUnit, parts []part, db uint32) {
 		m.chained(slot.Partition(p.slot, m.partitions))
 	}
 	e.Part, e.Parts = 0, 0
+	m.cutting.inParts = false
 }
 
 // entry emits one key of a snapshot; the caller has filled in the fields of entries.
@@ -124,9 +131,29 @@ func (m *emitter) entry() {
 	e.Kind, e.Atomic, e.Part, e.Parts = event.Entry, false, 0, 0
 	p := slot.Partition(e.Slot, m.partitions)
 	mark := &m.marks[p]
-	mark.Number++
-	e.Number = mark.Number
+	e.Number = mark.Number + 1
 	m.emit(p)
+	mark.Number++
+}
+
+// beginEntry emits the beginning of a key whose value is still being read: moreOfEntry and endEntry bring it. Before that
+// the chain does not have it.
+func (m *emitter) beginEntry() {
+	e := &m.e
+	e.Kind, e.Atomic, e.Part, e.Parts = event.Entry, false, 0, 0
+	p := slot.Partition(e.Slot, m.partitions)
+	e.Number = m.marks[p].Number + 1
+	m.buf = codec.AppendRaw(m.buf[:0], e)
+	m.beginCut(p, m.arena.copy(codec.RecordKey(e)), 0)
+	m.cut(m.buf)
+}
+
+func (m *emitter) moreOfEntry(piece []byte) { m.cut(piece) }
+
+func (m *emitter) endEntry(piece []byte) {
+	m.cut(piece)
+	m.endCut()
+	m.marks[m.cutting.partition].Number++
 }
 
 // control emits a control event into every partition that the slots map to.
@@ -159,33 +186,34 @@ func (m *emitter) control(kind event.Kind, begin, end event.Offset, slots *slot.
 func (m *emitter) chained(p int32) {
 	e, mark := &m.e, &m.marks[p]
 	e.Prev = mark.End
-	mark.ReplID, mark.End, mark.Part = e.ReplID, e.End, e.Part
 	m.emit(p)
+	mark.ReplID, mark.End, mark.Part = e.ReplID, e.End, e.Part
 }
 
 // emit encodes the event and hands its record, or its chunks, to the producer.
 func (m *emitter) emit(p int32) {
 	m.buf = codec.AppendRaw(m.buf[:0], &m.e)
 	key := m.arena.copy(codec.RecordKey(&m.e))
-	limit := m.maxValue - len(key)
-	if len(m.buf) <= limit {
-		m.record(p, key, m.arena.copy(m.buf))
+	if len(m.buf) <= m.maxValue-len(key) {
+		m.record(p, key, m.arena.copy(m.buf), nil, false)
 		return
 	}
-	for i := range codec.Chunks(len(m.buf), limit) {
-		m.record(p, key, codec.AppendChunk(make([]byte, 0, limit), m.buf, m.e.Shard, m.attempt, i, limit))
-	}
+	m.beginCut(p, key, codec.Chunks(len(m.buf), m.chunkLimit(key)))
+	m.cut(m.buf)
+	m.endCut()
 	if cap(m.buf) > keepBufferBytes {
 		m.buf = nil
 	}
 }
 
-func (m *emitter) record(p int32, key, value []byte) {
+// record hands a record to the producer. chunk is the memory it lies in, if it is of the pool; part says that it is a
+// piece of an event.
+func (m *emitter) record(p int32, key, value, chunk []byte, part bool) {
 	r := m.arena.record()
 	r.Topic, r.Partition, r.Key, r.Value = m.topic, p, key, value
 	r.Headers = headers[m.e.Kind]
 	r.Timestamp = time.UnixMilli(m.timestampMs)
-	m.produce(r)
+	m.produce(r, chunk, part)
 }
 
 // byPartition cuts the slots at the borders of partitions.

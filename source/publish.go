@@ -49,6 +49,8 @@ type publisher struct {
 	records   int
 	since     time.Time
 	wrote     []bool
+	chunks    []uint32 // records of the transaction that are chunks, by partition
+	unitDB    uint32   // the database selected before the unit that is published
 	asked     bool
 	interval  time.Duration
 	limit     int
@@ -58,9 +60,10 @@ type publisher struct {
 
 func newPublisher(work context.Context, l *lane, cl *kgo.Client, pos offsets.Position, attempt uint64) *publisher {
 	n := int(l.topic.Partitions)
-	p := &publisher{lane: l, cl: cl, work: work, pos: pos, cur: pos.Position, ends: make([]atomic.Int64, n), wrote: make([]bool, n)}
+	p := &publisher{lane: l, cl: cl, work: work, pos: pos, cur: pos.Position, ends: make([]atomic.Int64, n), wrote: make([]bool, n), chunks: make([]uint32, n)}
 	p.interval, p.limit, p.committed = l.cfg.CommitInterval, commitBytes, time.Now()
 	p.em = emitter{topic: l.topic.Name, partitions: n, attempt: attempt, marks: make([]event.Mark, n), produce: p.produce, maxValue: l.topic.MaxMessageBytes - recordOverheadBytes}
+	p.em.chunks, p.em.between = newChunkPool(min(p.em.maxValue, maxChunkBytes)), p.between
 	for i, m := range pos.Marks {
 		p.em.marks[i] = m
 	}
@@ -242,6 +245,7 @@ func (p *publisher) late(ctx context.Context) bool {
 }
 
 func (p *publisher) unit(u *streamUnit) error {
+	p.unitDB = p.in.db
 	m, err := p.in.interpret(u)
 	if err != nil {
 		return err
@@ -262,15 +266,45 @@ func (p *publisher) unit(u *streamUnit) error {
 	return nil
 }
 
-// produce hands a record to the client, inside a transaction.
-func (p *publisher) produce(r *kgo.Record) {
+// between commits what there is of a large unit: its position is the one before the unit, so that an interruption has it
+// published again from its beginning.
+func (p *publisher) between() {
+	if p.failed.Load() != nil || !p.full() {
+		return
+	}
+	next := p.pos
+	next.Position, next.DB = p.cur, p.unitDB
+	if err := p.commitAs(next, nil); err != nil {
+		p.failed.CompareAndSwap(nil, &err)
+	}
+}
+
+// full tells whether the transaction should not grow any more.
+func (p *publisher) full() bool {
+	return p.bytes >= maxCommitBytes || p.open && time.Since(p.since) >= p.cfg.MaxCommitInterval
+}
+
+// produce hands a record to the client, inside a transaction. A piece of an event may end the one before: an event may
+// be larger than a transaction.
+func (p *publisher) produce(r *kgo.Record, chunk []byte, part bool) {
+	promise := p.promise
+	if chunk != nil {
+		promise = func(r *kgo.Record, err error) {
+			p.promise(r, err)
+			p.em.chunks.put(chunk, err)
+		}
+	}
 	if !p.begin() {
+		promise(r, *p.failed.Load())
 		return
 	}
 	p.bytes += len(r.Key) + len(r.Value)
 	p.records++
 	p.wrote[r.Partition] = true
-	p.cl.Produce(p.work, r, p.promise)
+	if part {
+		p.chunks[r.Partition]++
+	}
+	p.cl.Produce(p.work, r, promise)
 }
 
 func (p *publisher) begin() bool {
@@ -328,7 +362,7 @@ func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {
 		return fmt.Errorf("wait for the budget of transactions: %w", err)
 	}
 	next.TopicID, next.TimeMs = p.topic.ID, time.Now().UnixMilli()
-	next.Marks, next.Ends, next.Wrote = map[int32]event.Mark{}, map[int32]int64{}, nil
+	next.Marks, next.Ends, next.Wrote, next.Chunks = map[int32]event.Mark{}, map[int32]int64{}, nil, map[int32]uint32{}
 	for i := range p.em.marks {
 		if p.em.marks[i].Generation > 0 {
 			next.Marks[int32(i)] = p.em.marks[i]
@@ -336,6 +370,9 @@ func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {
 		}
 		if p.wrote[i] {
 			next.Wrote = append(next.Wrote, int32(i))
+		}
+		if p.chunks[i] > 0 {
+			next.Chunks[int32(i)] = p.chunks[i]
 		}
 	}
 	if b != nil {
@@ -392,6 +429,7 @@ func (p *publisher) afterCommit(next offsets.Position) error {
 	p.in.dropped, p.in.absolute = 0, 0
 	p.open, p.bytes, p.records, p.committed = false, 0, 0, time.Now()
 	clear(p.wrote)
+	clear(p.chunks)
 	if p.spool.Bytes() > backlogBytes {
 		p.interval, p.limit = min(2*p.interval, p.cfg.MaxCommitInterval), min(2*p.limit, maxCommitBytes)
 	} else {

@@ -65,50 +65,114 @@ func (p *publisher) reserve(sec spool.Section) error {
 	return nil
 }
 
+// pieceBytes is from when on a value is published while it is still being read.
+const pieceBytes = 256 << 10
+
+// passage is one reading of a snapshot.
+type passage struct {
+	p       *publisher
+	ctx     context.Context //nolint:containedctx // of the reading under way: the callbacks have no other place for it
+	sec     spool.Section
+	bytes   *snapshotBytes
+	reader  *rdb.Reader
+	skip, n uint64 // entries that are committed already, and that were met
+	err     error  // of publishing, from inside the reader
+}
+
 // entries publishes the keys of the RDB behind the first skip ones, up to the end and its checksum.
 func (p *publisher) entries(ctx context.Context, sec spool.Section, skip uint64) error {
-	src := &snapshotBytes{p: p, ctx: ctx, r: p.spool.Reader(spool.Place{Section: sec.Number})}
-	reader := rdb.NewReader(src, rdb.Config{MaxValueBytes: int64(p.cfg.MaxUnitBytes)})
-	var n uint64
-	src.done = func() uint64 { return max(n, skip) }
+	s := &passage{p: p, ctx: ctx, sec: sec, skip: skip}
+	s.bytes = &snapshotBytes{p: p, ctx: ctx, r: p.spool.Reader(spool.Place{Section: sec.Number}), idle: s.idle}
+	s.reader = rdb.NewReader(s.bytes, rdb.Config{MaxValueBytes: int64(p.cfg.MaxUnitBytes), PieceBytes: pieceBytes, OnPiece: s.piece})
+	defer p.em.dropCut()
 	for {
-		item, err := reader.Next()
+		item, err := s.reader.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil
 		}
-		if err != nil {
+		switch {
+		case s.err != nil:
+			return s.err
+		case err != nil:
 			return p.snapshotError(ctx, sec, err)
 		}
-		switch item.Kind {
-		case rdb.KindEntry:
-			if !p.carries(&item.Entry) {
-				continue
-			}
-			if n++; n > skip {
-				p.entry(&item.Entry, reader.Version(), sec)
-			}
-		case rdb.KindAux:
-			if string(item.Aux.Key) == "repl-stream-db" {
-				if db, err := strconv.ParseUint(string(item.Aux.Value), 10, 31); err == nil {
-					p.in.db = uint32(db)
-				}
-			}
-		case rdb.KindFunction, rdb.KindModuleAux:
-			return stop(fmt.Errorf("publish snapshot of shard %d: it holds a %s, which this version does not carry: remove it at the source", p.shard, item.Kind))
-		default: // sizes and slots: hints that nothing here needs
+		if err := s.item(&item); err != nil {
+			return err
 		}
-		if p.bytes >= maxCommitBytes || n%clockEvery == 0 && p.open && time.Since(p.since) >= p.cfg.MaxCommitInterval {
-			if err := p.progress(max(n, skip)); err != nil {
+		if p.bytes >= maxCommitBytes || s.n%clockEvery == 0 && p.full() {
+			if err := s.progress(); err != nil {
 				return err
-			}
-			if err := p.relieve(spool.Place{Section: sec.Number, Byte: reader.Consumed()}); err != nil {
-				return err
-			}
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
 			}
 		}
 	}
+}
+
+func (s *passage) item(item *rdb.Item) error {
+	p := s.p
+	switch item.Kind {
+	case rdb.KindEntry:
+		e := &item.Entry
+		if !p.carries(e) {
+			return nil
+		}
+		switch s.n++; {
+		case s.n <= s.skip:
+		case e.Handed > 0:
+			p.em.endEntry(e.Value)
+		default:
+			p.describe(e, s.reader.Version(), s.sec)
+			p.em.entry()
+		}
+	case rdb.KindAux:
+		if string(item.Aux.Key) == "repl-stream-db" {
+			if db, err := strconv.ParseUint(string(item.Aux.Value), 10, 31); err == nil {
+				p.in.db = uint32(db)
+			}
+		}
+	case rdb.KindFunction, rdb.KindModuleAux:
+		return stop(fmt.Errorf("publish snapshot of shard %d: it holds a %s, which this version does not carry: remove it at the source", p.shard, item.Kind))
+	default: // sizes and slots: hints that nothing here needs
+	}
+	return nil
+}
+
+// piece takes a part of a large value. Where it does not fit a transaction, it is committed without being counted: an
+// interruption has the entry published again from its beginning.
+func (s *passage) piece(e *rdb.Entry, piece []byte) error {
+	p := s.p
+	if !p.carries(e) || s.n+1 <= s.skip {
+		return nil
+	}
+	if e.Handed == 0 {
+		p.describe(e, s.reader.Version(), s.sec)
+		p.em.beginEntry()
+	}
+	p.em.moreOfEntry(piece)
+	if p.full() {
+		s.err = s.progress()
+	}
+	return s.err
+}
+
+// progress commits what is published and lets go of it if need be.
+func (s *passage) progress() error {
+	if err := s.p.progress(max(s.n, s.skip)); err != nil {
+		return err
+	}
+	if err := s.p.relieve(spool.Place{Section: s.sec.Number, Byte: s.reader.Consumed()}); err != nil {
+		return err
+	}
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx)
+	}
+	return nil
+}
+
+// idle is called when no transaction may stay open while more bytes are waited for, and again when none is: the spool may
+// be full of what is read already, and then none come.
+func (s *passage) idle() error {
+	s.err = s.progress()
+	return s.err
 }
 
 // carries: a node's RDB may hold keys of slots that it does not own (half-moved ones, orphans); their owner publishes
@@ -117,7 +181,8 @@ func (p *publisher) carries(e *rdb.Entry) bool {
 	return p.slots.Has(slot.Of(e.Key)) && !own.Is(e.Key)
 }
 
-func (p *publisher) entry(item *rdb.Entry, version int, sec spool.Section) {
+// describe fills in an entry's event.
+func (p *publisher) describe(item *rdb.Entry, version int, sec spool.Section) {
 	e := &p.em.e
 	e.Begin, e.End = sec.Offset, sec.Offset
 	e.Slot, e.DB, e.Key = slot.Of(item.Key), uint32(item.DB), item.Key
@@ -126,7 +191,6 @@ func (p *publisher) entry(item *rdb.Entry, version int, sec spool.Section) {
 	if p.records%clockEvery == 0 {
 		p.em.captured(0)
 	}
-	p.em.entry()
 }
 
 func (p *publisher) snapshotError(ctx context.Context, sec spool.Section, err error) error {
@@ -144,7 +208,7 @@ func (p *publisher) snapshotError(ctx context.Context, sec spool.Section, err er
 		return stop(fmt.Errorf("%w: this version cannot carry %s", err, unsupported.What))
 	}
 	if errors.Is(err, rdb.ErrValueTooLarge) {
-		return stop(fmt.Errorf("%w: raise unit.max.bytes", err))
+		return stop(fmt.Errorf("%w: raise unit.max.bytes", err)) // a key or a library: values are cut
 	}
 	return resync(err)
 }
@@ -202,7 +266,7 @@ type snapshotBytes struct {
 	p    *publisher
 	ctx  context.Context //nolint:containedctx // of the read under way: io.Reader has no other place for it
 	r    *spool.Reader
-	done func() uint64
+	idle func() error
 }
 
 func (s *snapshotBytes) Read(b []byte) (int, error) {
@@ -223,11 +287,13 @@ func (s *snapshotBytes) wait() error {
 	if s.p.open {
 		rest := s.p.cfg.MaxCommitInterval - time.Since(s.p.since)
 		if rest <= 0 {
-			return s.p.progress(s.done())
+			return s.idle()
 		}
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(s.ctx, rest)
 		defer cancel()
+	} else if err := s.idle(); err != nil {
+		return err
 	}
 	if err := s.p.spool.Wait(ctx, s.r.Place()); err != nil && s.ctx.Err() != nil {
 		return err

@@ -15,20 +15,21 @@ import (
 	"github.com/redriver/redriver/kafka"
 )
 
-const maxJoinedBytes = 512 << 20
-
 // Checker follows the partitions of one topic. The zero value has seen nothing. One goroutine.
 type Checker struct {
 	// Mutate, if set, is asked about every record: it may drop one (0) or repeat it (2). It proves that the check can
 	// fail.
 	Mutate func(*kgo.Record) (times int)
 
-	marks   map[lane]*event.Mark
-	joiners map[int32]*codec.Joiner
+	marks  map[lane]*event.Mark
+	chunks map[int32]*codec.Sequence
+	begun  map[lane]*event.Event // by chunks
 	// Counts by kind of event, and the newest generation of each shard.
 	Counts      map[event.Kind]int
 	Generations map[event.Shard]event.Generation
 	Records     int
+	// Chunks are the records that are chunks, Abandoned the events that were begun and are not whole.
+	Chunks, Abandoned int
 }
 
 type lane struct {
@@ -52,26 +53,26 @@ func (c *Checker) Check(r *kgo.Record) error {
 
 func (c *Checker) one(r *kgo.Record) error {
 	if c.marks == nil {
-		c.marks, c.joiners = map[lane]*event.Mark{}, map[int32]*codec.Joiner{}
+		c.marks, c.chunks, c.begun = map[lane]*event.Mark{}, map[int32]*codec.Sequence{}, map[lane]*event.Event{}
 		c.Counts, c.Generations = map[event.Kind]int{}, map[event.Shard]event.Generation{}
 	}
 	c.Records++
-	value := r.Value
-	if codec.IsChunk(value) {
-		j := c.joiners[r.Partition]
-		if j == nil {
-			j = &codec.Joiner{MaxBytes: maxJoinedBytes}
-			c.joiners[r.Partition] = j
-		}
-		joined, done, err := j.Add(value)
-		if err != nil || !done {
+	e := &event.Event{}
+	if codec.IsChunk(r.Value) {
+		chunk, err := codec.ParseChunk(r.Value)
+		if err != nil {
 			return err
 		}
-		value = joined
-	}
-	var e event.Event
-	if err := codec.DecodeRaw(r.Key, value, &e); err != nil {
-		return err
+		if e, err = c.chunk(r.Partition, &chunk); e == nil {
+			return err
+		}
+	} else {
+		if err := codec.DecodeRaw(r.Key, r.Value, e); err != nil {
+			return err
+		}
+		if seq := c.chunks[r.Partition]; seq != nil {
+			seq.Drop(e.Shard)
+		}
 	}
 	k := lane{r.Partition, e.Shard}
 	m := c.marks[k]
@@ -79,12 +80,39 @@ func (c *Checker) one(r *kgo.Record) error {
 		m = &event.Mark{}
 		c.marks[k] = m
 	}
-	if err := m.Follow(&e); err != nil {
+	if err := m.Follow(e); err != nil {
 		return err
 	}
 	c.Counts[e.Kind]++
 	c.Generations[e.Shard] = max(c.Generations[e.Shard], e.Generation)
 	return nil
+}
+
+// chunk returns the event that is whole with this chunk, if any is.
+func (c *Checker) chunk(partition int32, chunk *codec.Chunk) (*event.Event, error) {
+	seq := c.chunks[partition]
+	if seq == nil {
+		seq = &codec.Sequence{}
+		c.chunks[partition] = seq
+	}
+	if err := seq.Add(chunk); err != nil {
+		return nil, err
+	}
+	c.Chunks++
+	k := lane{partition, chunk.Shard}
+	if chunk.First() {
+		c.Abandoned++
+		e := &event.Event{}
+		if err := codec.DecodeHead(chunk.Piece, e); err != nil {
+			return nil, err
+		}
+		c.begun[k] = e
+	}
+	if !chunk.Last() {
+		return nil, nil
+	}
+	c.Abandoned--
+	return c.begun[k], nil
 }
 
 // Follow checks the topic from its start until ctx is done.

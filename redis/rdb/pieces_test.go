@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
 	"reflect"
 	"runtime"
+	"strconv"
 	"testing"
 	"testing/iotest"
 
@@ -187,7 +187,7 @@ func TestPiecesOfADamagedStream(t *testing.T) {
 func BenchmarkReaderInPieces(b *testing.B) {
 	whole := stream("REDIS0012", typeSet, "\x01k", []byte{0x80, 0, 1, 0, 0}, bytes.Repeat(AppendText(nil, []byte("member of a set")), 1<<16))
 	for _, piece := range []int{0, 64 << 10} {
-		b.Run(fmt.Sprint(piece), func(b *testing.B) {
+		b.Run(strconv.Itoa(piece), func(b *testing.B) {
 			b.SetBytes(int64(len(whole)))
 			for b.Loop() {
 				r := NewReader(bytes.NewReader(whole), Config{PieceBytes: piece, OnPiece: func(*Entry, []byte) error { return nil }})

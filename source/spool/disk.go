@@ -14,7 +14,10 @@ import (
 )
 
 const (
-	segmentBytes  = 64 << 20
+	// A segment is removed as a whole: several have to fit the disk's share.
+	maxSegmentBytes = 64 << 20
+	minSegments     = 4
+
 	segmentSuffix = ".spool"
 	recordHeader  = 4 + 1 + 8 + 8 + 4
 
@@ -29,6 +32,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // disk writes records to segments and removes segments of which no block is held. Guarded by the spool's mutex.
 type disk struct {
 	dir      string
+	limit    int64      // of a segment
 	segments []*segment // oldest first; the last one is written to
 	number   uint64
 	used     int64
@@ -102,7 +106,7 @@ func appendRecord(dst []byte, kind byte, section uint64, number int64, data []by
 // current is the segment to write to. Each segment repeats the header of the section it goes on with, because the older
 // ones are removed before it.
 func (d *disk) current() (*segment, error) {
-	if n := len(d.segments); n > 0 && d.open && d.segments[n-1].size < segmentBytes {
+	if n := len(d.segments); n > 0 && d.open && d.segments[n-1].size < d.limit {
 		return d.segments[n-1], nil
 	}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {

@@ -130,7 +130,7 @@ func Open(cfg Config) (*Spool, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Spool{cfg: cfg, log: cfg.Logger, changed: make(chan struct{}), next: 1}
-	s.disk.dir = cfg.Dir
+	s.disk.dir, s.disk.limit = cfg.Dir, min(maxSegmentBytes, cfg.DiskBytes/minSegments)
 	sections, err := s.disk.recovered()
 	if err != nil {
 		return nil, fmt.Errorf("recover spool in %s: %w", cfg.Dir, err)
