@@ -13,7 +13,11 @@ const maxFieldTime = 1<<48 - 1
 type stringState struct {
 	total, sent uint64
 	unpacked    bool // it is in blobBuf
+	lzf         lzfState
 }
+
+// maxStringBytes bounds the length of a string that is not held as a whole.
+const maxStringBytes = math.MaxInt64
 
 func (d *Decoder) beginString() error {
 	d.in.mark = d.in.pos
@@ -21,6 +25,9 @@ func (d *Decoder) beginString() error {
 		return err
 	}
 	d.str = stringState{unpacked: d.in.buf[d.in.pos]>>6 == 3}
+	if d.in.src != nil && d.in.buf[d.in.pos] == 3<<6|encLZF {
+		return d.beginPackedString()
+	}
 	if d.str.unpacked {
 		out, err := d.in.decodeText(d.blobBuf[:0])
 		if err != nil {
@@ -32,7 +39,7 @@ func (d *Decoder) beginString() error {
 		if err != nil {
 			return err
 		}
-		if n > math.MaxInt64 {
+		if n > maxStringBytes {
 			return d.in.corrupt("string length out of range")
 		}
 		d.str.total = n

@@ -24,7 +24,7 @@ func (r *Reader) Format() Format { return Format{Version: r.version, Valkey: r.v
 // DecoderConfig bounds a Decoder. The zero value is ready for use.
 type DecoderConfig struct {
 	// MaxBlobBytes bounds what a Decoder holds in memory at once of one value; 0 means 512 MB. It applies to each
-	// compressed string (a listpack or ziplist is a string), unpacked; to what one group of a stream has pending,
+	// compressed string (a listpack or ziplist is a string), unpacked, but for that of ValueString when reading; to what one group of a stream has pending,
 	// with 40 bytes for each entry; to a module's value. When reading from an io.Reader it also applies to each
 	// listpack or ziplist and each string but that of ValueString, which comes in pieces. The slices of one stream
 	// entry take up to 24 bytes for each of its fields and values in addition.
