@@ -201,6 +201,13 @@ func SinkKeys() []Key {
 				"to the source; keep those that the source does not have.",
 		},
 		{
+			Name: "target.unsupported", Type: TypeChoice, Default: string(sink.UnsupportedStop),
+			Choices: []string{string(sink.UnsupportedStop), string(sink.UnsupportedSkip), string(sink.UnsupportedKeep)},
+			Doc: "What the source has and the target cannot have, such as expiry times of hash fields before Redis 7.4 and Valkey 9, or values of " +
+				"modules it does not load: stop with the key's name; skip such values, which are counted and not at the target then; keep the values " +
+				"without it (fields without their expiry), and stop where nothing could be kept.",
+		},
+		{
 			Name: keyExpiryHold, Type: TypeDuration, Default: "87600h", Min: "0s", Max: "262800h",
 			Doc: "By how much expiry times are written later at the target than they are, so that no key expires there before what the source " +
 				"still does to it has arrived, however late: the source's own `DEL` removes it on time. `redriver finish` sets exact times when the " +
@@ -221,6 +228,11 @@ func SinkKeys() []Key {
 		{
 			Name: "event.max.bytes", Type: TypeSize, Default: "512MiB", Min: "1MiB", Max: "1GiB",
 			Doc: "Largest event that is put together from its chunks. It has to hold what `unit.max.bytes` of the source lets through.",
+		},
+		{
+			Name: "rebuild.bytes", Type: TypeSize, Default: "8MiB", Min: "1KiB", Max: "1GiB",
+			Doc: "Values of a snapshot above this size are not held in memory: they are built in pieces under another key of the same slot, which " +
+				"takes the key's place in the end.",
 		},
 		{Name: "fetch.bytes", Type: TypeSize, Default: "64MiB", Min: "1MiB", Max: "64GiB", Doc: "Memory for records that are read and not applied yet."},
 		{

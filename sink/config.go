@@ -60,11 +60,17 @@ type Config struct {
 	// same for the sink's whole life.
 	ExpiryHold time.Duration
 
+	// Unsupported says what happens with what the source has and the target cannot have. Default UnsupportedStop.
+	Unsupported UnsupportedPolicy
+
 	// BatchBytes and BatchUnits bound what one partition sends before it waits for the answers. Defaults 1 MiB, 2000.
 	BatchBytes int
 	BatchUnits int
 	// MaxEventBytes bounds one event joined from its chunks. Default 512 MiB, Redis's own bound of a value.
 	MaxEventBytes int
+	// RebuildBytes is from when on a value of a snapshot that comes in chunks is not joined, but built in pieces under
+	// another key that takes the key's place in the end. Default 8 MiB.
+	RebuildBytes int
 	// FetchBytes is the memory for records that are read and not applied yet, over all partitions. Default 64 MiB. One
 	// Kafka batch per partition passes even when it is larger.
 	FetchBytes int
@@ -89,6 +95,7 @@ const (
 	defaultBatchBytes     = 1 << 20
 	defaultBatchUnits     = 2000
 	defaultMaxEventBytes  = 512 << 20
+	defaultRebuildBytes   = 8 << 20
 	defaultFetchBytes     = 64 << 20
 	defaultSessionTimeout = 30 * time.Second
 	defaultDrainTimeout   = 10 * time.Second
@@ -121,13 +128,18 @@ func (c Config) Validate() error {
 	default:
 		fault("sweep %q: want delete, report or keep", c.Sweep)
 	}
+	switch c.Unsupported {
+	case "", UnsupportedStop, UnsupportedSkip, UnsupportedKeep:
+	default:
+		fault("unsupported %q: want stop, skip or keep", c.Unsupported)
+	}
 	if c.ExpiryHold != 0 && c.ExpiryHold < MinExpiryHold {
 		fault("expiry hold %s: want 0 or at least %s, so that a held time cannot be mistaken for a user's", c.ExpiryHold, MinExpiryHold)
 	}
 	if c.SweepMax < 0 || c.SweepMax > 1 {
 		fault("sweep maximum %g: want a part between 0 and 1", c.SweepMax)
 	}
-	if c.BatchBytes < 0 || c.BatchUnits < 0 || c.MaxEventBytes < 0 || c.FetchBytes < 0 {
+	if c.BatchBytes < 0 || c.BatchUnits < 0 || c.MaxEventBytes < 0 || c.RebuildBytes < 0 || c.FetchBytes < 0 {
 		fault("a limit is negative")
 	}
 	if c.SessionTimeout < 0 || c.DrainTimeout < 0 || c.ReplyTimeout < 0 {
@@ -139,10 +151,12 @@ func (c Config) Validate() error {
 func (c Config) withDefaults() Config {
 	defaultTo(&c.ExistingKeys, ExistingRefuse)
 	defaultTo(&c.Sweep, SweepDelete)
+	defaultTo(&c.Unsupported, UnsupportedStop)
 	defaultTo(&c.SweepMax, defaultSweepMax)
 	defaultTo(&c.BatchBytes, defaultBatchBytes)
 	defaultTo(&c.BatchUnits, defaultBatchUnits)
 	defaultTo(&c.MaxEventBytes, defaultMaxEventBytes)
+	defaultTo(&c.RebuildBytes, defaultRebuildBytes)
 	defaultTo(&c.FetchBytes, defaultFetchBytes)
 	defaultTo(&c.SessionTimeout, defaultSessionTimeout)
 	defaultTo(&c.DrainTimeout, defaultDrainTimeout)

@@ -23,6 +23,7 @@ type intake struct {
 	partitions int
 	limits     limits
 	plan       startPlan
+	values     *values
 	joiner     codec.Joiner
 	// spans are the parts of the log that must be read from their begin: snapshots and chunked events.
 	spans []*span
@@ -116,12 +117,24 @@ func (in *intake) add(b *batch, r *kgo.Record) error {
 		return nil
 	}
 	if err := in.addRecord(b, r); err != nil {
-		return &RecordError{Partition: in.partition, Offset: r.Offset, Err: err}
+		return in.fault(r.Offset, err)
 	}
 	if in.held == nil {
 		b.next = r.Offset + 1
 	}
 	return nil
+}
+
+// fault says where an error was met.
+func (in *intake) fault(offset int64, err error) error {
+	if e, ok := errors.AsType[*UnsupportedError](err); ok {
+		e.Partition, e.Offset = in.partition, offset
+		return e
+	}
+	if e, ok := errors.AsType[*probeError](err); ok {
+		return e
+	}
+	return &RecordError{Partition: in.partition, Offset: offset, Err: err}
 }
 
 func (in *intake) addRecord(b *batch, r *kgo.Record) error {
@@ -196,7 +209,7 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		}
 		return nil
 	}
-	u, err := unitOf(e, offset, in.limits.holdMs, &in.scratch)
+	u, err := unitOf(e, offset, in.limits.holdMs, in.values, &in.scratch)
 	if err != nil {
 		return err
 	}

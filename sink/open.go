@@ -39,6 +39,9 @@ func (w *worker) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if w.target, err = w.learn(); err != nil {
+		return err
+	}
 	w.adopt(plan, stale)
 	if plan.isNew {
 		// Nothing may be sent before every node has a watermark: a crash in between would look like a target that was
@@ -77,6 +80,9 @@ func (w *worker) resume(ctx context.Context) (map[slot.Slot]checkpoint, error) {
 		return nil, err
 	}
 	if err := w.killOthers(); err != nil {
+		return nil, err
+	}
+	if err := w.relearn(); err != nil {
 		return nil, err
 	}
 	checkpoints, watermarks, err := w.readOwn()

@@ -37,6 +37,8 @@ type Sink struct {
 	stats  []*partitionStat // by partition; set once, read by Status at any time
 	known  []string         // masters of the target as last seen
 	warned time.Time
+	// unsupported are the kinds of things that were left out and logged.
+	unsupported map[string]bool
 
 	// offsetsMu guards what was last read of the offsets topic: a new sink asks for it once per partition.
 	offsetsMu   sync.Mutex

@@ -23,7 +23,7 @@ const (
 type Status struct {
 	Partitions []PartitionStatus
 	// The sums over the partitions that are ours.
-	Lag, Units, Bytes, PassedOver, Swept int64
+	Lag, Units, Bytes, PassedOver, Swept, Unsupported int64
 }
 
 // PartitionStatus is what one partition is doing. Counters count from the start of the process.
@@ -38,13 +38,16 @@ type PartitionStatus struct {
 	// Units and Bytes that were applied, entries included; Skipped were applied by an earlier run; PassedOver were refused
 	// in the unknown window, without consequence; Swept keys were removed, Ghosts would have been under the policy report.
 	Units, Bytes, Skipped, PassedOver, Swept, Ghosts int64
-	LastError                                        string
+	// Unsupported counts what the target cannot have and Config.Unsupported says to leave out.
+	Unsupported int64
+	LastError   string
 }
 
 // partitionStat is the live form of PartitionStatus.
 type partitionStat struct {
 	applied, restart, end                            atomic.Int64
 	units, bytes, skipped, passedOver, swept, ghosts atomic.Int64
+	unsupported                                      atomic.Int64
 
 	mu    sync.Mutex
 	state State
@@ -96,7 +99,7 @@ func (s *Sink) Status() Status {
 		ps := PartitionStatus{
 			Partition: int32(i), Applied: p.applied.Load(), Restart: p.restart.Load(), End: p.end.Load(),
 			Units: p.units.Load(), Bytes: p.bytes.Load(), Skipped: p.skipped.Load(), PassedOver: p.passedOver.Load(),
-			Swept: p.swept.Load(), Ghosts: p.ghosts.Load(),
+			Swept: p.swept.Load(), Ghosts: p.ghosts.Load(), Unsupported: p.unsupported.Load(),
 		}
 		p.mu.Lock()
 		ps.State, ps.LastError = p.state, p.err
@@ -109,6 +112,7 @@ func (s *Sink) Status() Status {
 		out.Bytes += ps.Bytes
 		out.PassedOver += ps.PassedOver
 		out.Swept += ps.Swept
+		out.Unsupported += ps.Unsupported
 		out.Partitions = append(out.Partitions, ps)
 	}
 	return out

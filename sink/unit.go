@@ -3,7 +3,6 @@ package sink
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/own"
@@ -27,21 +26,12 @@ type unit struct {
 var errDatabase = errors.New("a cluster has database 0 only")
 
 // unitOf makes the unit of an event, with expiry times later by holdMs. scratch is reused between calls.
-func unitOf(e *event.Event, offset, holdMs int64, scratch *[][]byte) (*unit, error) {
+func unitOf(e *event.Event, offset, holdMs int64, v *values, scratch *[][]byte) (*unit, error) {
 	if e.DB != 0 {
 		return nil, fmt.Errorf("event of database %d: %w: map the databases at the source", e.DB, errDatabase)
 	}
 	if e.Kind == event.Entry {
-		u := &unit{offset: offset, slot: e.Slot, key: e.Key, count: 1, blind: true}
-		if own.Is(e.Key) {
-			u.count, u.passedOver = 0, 1
-			return u, nil
-		}
-		if e.ExpireAtMs > 0 && e.ExpireAtMs <= math.MaxInt64-holdMs {
-			e.ExpireAtMs += holdMs
-		}
-		u.commands = appendRestore(nil, e)
-		return u, nil
+		return v.entry(e, offset)
 	}
 	u := &unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
 	err := u.inspect(int(e.Count), holdMs, scratch)

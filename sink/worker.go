@@ -33,7 +33,8 @@ type worker struct {
 	conns    map[string]*conn
 	owner    []string // the node of each slot, counted from the partition's first
 	epoch    int64
-	starting bool // begin is under way
+	target   target // what the nodes can load
+	starting bool   // begin is under way
 	// fences are what we raised, by the slot they lie in.
 	fences map[slot.Slot]int64
 	// written are the watermarks that the target has acknowledged, by slot.
@@ -278,6 +279,7 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.log.Info("partition starts", slog.Int64("offset", p.offset), slog.Bool("new", p.isNew),
 		slog.Int64("window_end", p.window), slog.Int64("epoch", w.epoch))
 	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, p)
+	w.in.values = w.newValues()
 	w.next, w.window, w.refused = p.offset, p.window, p.refused
 	w.stale, w.marksDue, w.bad = stale, true, nil
 	w.stat.applied.Store(w.next)

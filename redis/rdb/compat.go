@@ -66,3 +66,16 @@ func HasTimedFields(typ byte, f Format) bool {
 	}
 	return false
 }
+
+// HasProducers tells whether a server of that format keeps what the producers of a stream have sent (Redis 8.6).
+func (target Format) HasProducers() bool { return !target.Valkey && target.Version >= versionStream4 }
+
+// ModuleOf is the id of a module's value, see [ModuleName].
+func ModuleOf(value []byte) (uint64, error) {
+	if len(value) == 0 {
+		return 0, &FormatError{What: "module value is empty"}
+	}
+	var d Decoder
+	d.in.resetBytes(value)
+	return d.in.readLen()
+}

@@ -1,0 +1,103 @@
+package sink
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/rdb"
+	"github.com/redriver/redriver/redis/resp"
+)
+
+// target is what the least capable node of a partition can load.
+type target struct {
+	// format is that of its own payloads; the zero value: not known, so that payloads go as they came.
+	format rdb.Format
+	// name is for messages, such as "redis 7.0.15"; it may be empty.
+	name string
+}
+
+func (t target) String() string {
+	if t.name == "" {
+		return fmt.Sprintf("RDB version %d", t.format.Version)
+	}
+	return fmt.Sprintf("%s, RDB version %d", t.name, t.format.Version)
+}
+
+// less tells whether t loads less than o. Nodes of both families in one target share what Redis 7.2 and Valkey 8 know.
+func (t target) less(o target) bool {
+	return t.format.Version < o.format.Version || t.format.Valkey != o.format.Valkey
+}
+
+func (t target) and(o target) target {
+	switch {
+	case t.format.Version == 0 || !t.less(o) && t.format != o.format:
+		return o
+	case t.format.Valkey != o.format.Valkey:
+		if o.format.Version < t.format.Version {
+			t.name = o.name
+		}
+		const common = 11
+		t.format = rdb.Format{Version: min(t.format.Version, o.format.Version, common)}
+	}
+	return t
+}
+
+// learn finds out what the nodes can load: the footer of what they DUMP has their own version. The fences are there on each
+// node, and hold a number.
+func (w *worker) learn() (target, error) {
+	var least target
+	for _, s := range w.firsts() {
+		var t target
+		if err := w.ask(s, func(r resp.Reply) error {
+			if r.IsNull() {
+				return classed(Resync, "the target has lost the fence in slot %d", s)
+			}
+			_, _, version, err := rdb.SplitPayload(r.Str)
+			t.format = rdb.FormatOf(version)
+			return err
+		}, []byte("DUMP"), own.Key(own.Fence, w.s.cfg.Name, s)); err != nil {
+			return target{}, err
+		}
+		t.name = w.serverName(w.ownerOf(s))
+		least = least.and(t)
+	}
+	return least, nil
+}
+
+// serverName asks a node for its name and version; empty where it may not be asked.
+func (w *worker) serverName(addr string) (name string) {
+	c := w.conns[addr]
+	var q request
+	q.add("INFO", "server")
+	_ = c.do(&q, func(_ int, r resp.Reply) error { // a lost connection shows with the next command
+		if r.Kind == resp.KindError {
+			return nil
+		}
+		vendor, version := "redis", ""
+		for line := range strings.Lines(string(r.Str)) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+			switch {
+			case key == "redis_version" && version == "", key == "valkey_version":
+				version = value
+			case key == "server_name":
+				vendor = value
+			}
+		}
+		name = strings.TrimSpace(vendor + " " + version)
+		return nil
+	})
+	return name
+}
+
+// relearn makes sure that a changed topology did not bring a node that loads less than what was planned with.
+func (w *worker) relearn() error {
+	t, err := w.learn()
+	if err != nil {
+		return err
+	}
+	if w.target.format.Version > 0 && t.format != w.target.format && t.less(w.target) {
+		return classed(Resync, "a node of the target can load less than the others (%s)", t)
+	}
+	return nil
+}
