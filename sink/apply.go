@@ -87,7 +87,7 @@ func (w *worker) reopen(ctx context.Context, runs []*run) ([]*run, error) {
 			left := runs[:0]
 			for _, r := range runs {
 				if c, ok := checkpoints[r.slot]; ok && r.mark == nil {
-					r.skip(c.offset)
+					r.skip(c)
 				}
 				if r.mark == nil && len(r.units) > 0 {
 					r.askAt = ""
@@ -226,7 +226,8 @@ func (w *worker) pack(p *parcel, r *run) {
 			p.append(u.commands)
 		}
 		if s.checkpoint {
-			c := checkpoint{w.s.topic.ID, w.partition, s.units[len(s.units)-1].offset}
+			last := s.units[len(s.units)-1]
+			c := checkpoint{w.s.topic.ID, w.partition, last.offset, last.part}
 			p.tail = resp.AppendCommandBytes(p.tail, []byte("SET"), own.Key(own.Checkpoint, w.s.cfg.Name, r.slot), c.append(nil))
 		}
 		if s.multi {

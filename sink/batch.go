@@ -79,6 +79,14 @@ func (b *batch) add(u *unit) {
 	l.guarded = l.guarded || !u.blind
 }
 
+// sent is the offset at and above which nothing of the batch lies. It is behind next if a unit comes in parts.
+func (b *batch) sent() int64 {
+	if n := len(b.units); n > 0 {
+		return max(b.next, b.units[n-1].offset+1)
+	}
+	return b.next
+}
+
 // run is the units of one slot in a batch that are still to be applied, in order.
 type run struct {
 	slot  slot.Slot
@@ -123,8 +131,8 @@ func (r *run) settle() (left bool) {
 }
 
 // skip drops what the slot's checkpoint vouches for.
-func (r *run) skip(upTo int64) {
-	for len(r.units) > 0 && r.units[0].offset <= upTo {
+func (r *run) skip(c checkpoint) {
+	for len(r.units) > 0 && c.covers(r.units[0]) {
 		r.units = r.units[1:]
 	}
 }

@@ -25,6 +25,11 @@ type intake struct {
 	plan       startPlan
 	values     *values
 	joiner     codec.Joiner
+	// rebuilds are the values that are brought to the target while their chunks come, sequence checks those chunks, and
+	// draining is the one whose chunk did not fit into the last batch.
+	rebuilds map[event.Shard]*rebuild
+	sequence codec.Sequence
+	draining *rebuild
 	// spans are the parts of the log that must be read from their begin: snapshots and chunked events.
 	spans []*span
 	// chunks is the span of the chunked events that are unfinished, nil if none is.
@@ -101,13 +106,23 @@ func (in *intake) open(begin int64) *span {
 	return s
 }
 
-// start puts a unit that was held back into the batch.
-func (in *intake) start(b *batch) {
-	if in.held != nil {
-		b.add(in.held)
-		b.next = in.heldNext
-		in.held = nil
+// start puts what was held back into the batch.
+func (in *intake) start(b *batch) error {
+	if in.held == nil {
+		return nil
 	}
+	b.add(in.held)
+	b.next = in.heldNext
+	in.held = nil
+	if rb := in.draining; rb != nil {
+		if err := in.drain(b, rb); err != nil {
+			return in.fault(rb.offset, err)
+		}
+		if in.held == nil {
+			b.next = rb.offset + 1
+		}
+	}
+	return nil
 }
 
 // add takes one record. The batch is full when b.over is set.
@@ -139,17 +154,10 @@ func (in *intake) fault(offset int64, err error) error {
 
 func (in *intake) addRecord(b *batch, r *kgo.Record) error {
 	value := r.Value
-	joined := codec.IsChunk(value)
-	if joined {
-		whole, done, err := in.joiner.Add(value)
-		if err != nil {
+	if codec.IsChunk(value) {
+		whole, err := in.addChunk(b, r)
+		if err != nil || whole == nil {
 			return err
-		}
-		if in.chunks == nil {
-			in.chunks = in.open(r.Offset)
-		}
-		if !done {
-			return nil
 		}
 		value = whole
 	}
@@ -157,11 +165,8 @@ func (in *intake) addRecord(b *batch, r *kgo.Record) error {
 	if err := codec.DecodeRaw(r.Key, value, e); err != nil {
 		return err
 	}
-	in.joiner.Drop(e.Shard)
-	if in.chunks != nil && !in.joiner.Open() {
-		in.chunks.end = r.Offset + 1
-		in.chunks = nil
-	}
+	in.giveUp(b, e.Shard, r.Offset)
+	in.closeChunks(r.Offset + 1)
 	if begin, ok := in.plan.begins[e.Shard]; ok && r.Offset < begin {
 		return nil
 	}
@@ -188,6 +193,9 @@ func (in *intake) follow(e *event.Event) error {
 	return nil
 }
 
+var errRefusedBefore = errors.New("the target refused a command of this unit within a transaction, whose other commands took effect: " +
+	"put the key right by hand, and set the seventh word of the sink's watermarks of this partition (redriver!w!...) to -1")
+
 var errOutside = errors.New("stands outside of a snapshot that was read from its begin")
 
 func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
@@ -201,11 +209,10 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 	if e.Kind == event.Unit && len(in.gens) > 0 {
 		in.remember(e)
 	}
-	if i := int(e.Slot) - int(slot.PartitionRange(in.partition, in.partitions).First); offset <= in.plan.done[i] {
+	if in.isDone(e.Slot, offset, 0) {
 		in.skipped++
-		if e.Kind == event.Unit && offset == in.plan.refused {
-			return errors.New("the target refused a command of this unit within a transaction, whose other commands took effect: " +
-				"put the key right by hand, and set the seventh word of the sink's watermarks of this partition (redriver!w!...) to -1")
+		if offset == in.plan.refused {
+			return errRefusedBefore
 		}
 		return nil
 	}

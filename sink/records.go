@@ -17,6 +17,7 @@ import (
 //
 //	kind c  checkpoint, one per slot with guarded writes:
 //	        1 <topic id> <partition> <offset>
+//	        1 <topic id> <partition> <offset> <parts>   of the record at the offset only so many parts are applied
 //	kind w  watermark, one per partition and node, in the first slot of the partition that the node owns:
 //	        1 <topic id> <partition> <restart> <applied> <sent> <refused> <hold, ms> <settled> <begins> <slots>
 //	kind f  fence, beside each watermark: a number
@@ -32,6 +33,21 @@ type checkpoint struct {
 	topicID   string
 	partition int32
 	offset    int64
+	// parts, if not 0, says that the offset itself is applied in part: its first so many parts, see rebuild.go.
+	parts int
+}
+
+// done is the offset up to which, that one included, everything of the slot is applied.
+func (c checkpoint) done() int64 {
+	if c.parts > 0 {
+		return c.offset - 1
+	}
+	return c.offset
+}
+
+// covers tells whether a unit is applied.
+func (c checkpoint) covers(u *unit) bool {
+	return u.offset <= c.done() || u.offset == c.offset && u.part > 0 && u.part <= c.parts
 }
 
 func (c checkpoint) append(dst []byte) []byte {
@@ -41,12 +57,24 @@ func (c checkpoint) append(dst []byte) []byte {
 	dst = append(dst, ' ')
 	dst = strconv.AppendInt(dst, int64(c.partition), 10)
 	dst = append(dst, ' ')
-	return strconv.AppendInt(dst, c.offset, 10)
+	dst = strconv.AppendInt(dst, c.offset, 10)
+	if c.parts > 0 {
+		dst = append(dst, ' ')
+		dst = strconv.AppendInt(dst, int64(c.parts), 10)
+	}
+	return dst
 }
 
 func parseCheckpoint(text string) (checkpoint, error) {
-	f := fieldsOf(text, 4)
+	n := 4
+	if strings.Count(text, " ") == n {
+		n++
+	}
+	f := fieldsOf(text, n)
 	c := checkpoint{topicID: f.word(1), partition: int32(f.number(2)), offset: f.number(3)}
+	if n > 4 {
+		c.parts = int(f.number(4))
+	}
 	if f.err != nil {
 		return checkpoint{}, fmt.Errorf("read checkpoint %.80q: %w", text, f.err)
 	}

@@ -38,6 +38,8 @@ type startPlan struct {
 	// done has for each slot of the partition, counted from its first, the offset up to which, that one included, everything
 	// is applied; noneDone if nothing is known.
 	done []int64
+	// parts are the checkpoints of slots that have a part of a record beyond that.
+	parts map[slot.Slot]checkpoint
 	// window is the end of the unknown window: what lies before it may have been sent.
 	window int64
 	// begins: events of a shard before its begin are not for us.
@@ -214,7 +216,13 @@ func (in *startInput) watermarkOf(s slot.Slot) (best *watermark, here bool) {
 func (in *startInput) raiseToCheckpoints(p *startPlan) {
 	for s, c := range in.checkpoints {
 		if i := int(s) - int(in.slots.First); i >= 0 && i < len(p.done) {
-			p.done[i] = max(p.done[i], c.offset)
+			p.done[i] = max(p.done[i], c.done())
+			if c.parts > 0 {
+				if p.parts == nil {
+					p.parts = map[slot.Slot]checkpoint{}
+				}
+				p.parts[s] = c
+			}
 			p.window = max(p.window, c.offset+1)
 		}
 	}

@@ -205,7 +205,7 @@ func TestRecordsOfTheTarget(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", m.String(), got, err)
 		}
 	}
-	c := checkpoint{"AbC", 63, 1 << 50}
+	c := checkpoint{"AbC", 63, 1 << 50, 0}
 	if got, err := parseCheckpoint(string(c.append(nil))); err != nil || got != c {
 		t.Errorf("got %+v, %v", got, err)
 	}

@@ -13,7 +13,10 @@ import (
 
 // unit is what is applied as one: the commands of a unit, or an entry's RESTORE.
 type unit struct {
-	offset   int64
+	offset int64
+	// part numbers the parts of a record that takes effect in several, from 1 on; 0 for a unit that is all of it, and for
+	// the last part.
+	part     int
 	slot     slot.Slot
 	key      []byte
 	commands []byte // RESP, one behind the other; aliases the Kafka record where it can

@@ -75,6 +75,7 @@ const (
 func (w *worker) run(soft, hard context.Context) error {
 	defer close(w.done)
 	defer w.disconnect()
+	defer w.dropIntake()
 	defer w.s.feed.close(w.partition)
 	w.soft, w.hard = soft, hard
 	defer context.AfterFunc(hard, w.abort)()
@@ -174,11 +175,16 @@ func (w *worker) gather() (*batch, error) {
 		return nil, w.bad
 	}
 	b := &batch{next: w.next}
-	w.in.start(b)
+	if err := w.in.start(b); err != nil {
+		if len(b.units) == 0 {
+			return nil, err
+		}
+		w.bad, b.over = err, true // what comes before is fine and goes first
+	}
 	for !b.over {
 		r, err := w.queue.take()
 		if err != nil {
-			if b.next > w.next {
+			if b.next > w.next || len(b.units) > 0 {
 				break
 			}
 			if errors.Is(err, kerr.OffsetOutOfRange) {
@@ -193,7 +199,7 @@ func (w *worker) gather() (*batch, error) {
 			return nil, classed(Resync, "read partition %d: offset %d came after %d", w.partition, r.Offset, b.next)
 		}
 		if err := w.in.add(b, r); err != nil {
-			if b.next > w.next {
+			if b.next > w.next || len(b.units) > 0 {
 				// What comes before is fine and goes first.
 				w.bad = err
 				break
@@ -202,7 +208,7 @@ func (w *worker) gather() (*batch, error) {
 		}
 	}
 	w.stat.skipped.Store(w.in.skipped)
-	if b.next == w.next {
+	if b.next == w.next && len(b.units) == 0 {
 		return nil, nil
 	}
 	return b, nil
@@ -212,8 +218,8 @@ func (w *worker) gather() (*batch, error) {
 func (w *worker) applyBatch(ctx context.Context, b *batch) error {
 	runs := b.runs()
 	if len(runs) > 0 {
-		runs = append(w.markRuns(b.next, w.touched(b)), runs...)
-		if err := w.apply(ctx, runs, b.next); err != nil {
+		runs = append(w.markRuns(b.sent(), w.touched(b)), runs...)
+		if err := w.apply(ctx, runs, b.sent()); err != nil {
 			return err
 		}
 	}
@@ -278,6 +284,7 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.log.Info("partition starts", slog.Int64("offset", p.offset), slog.Bool("new", p.isNew),
 		slog.Int64("window_end", p.window), slog.Int64("epoch", w.epoch))
+	w.dropIntake()
 	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, p)
 	w.in.values = w.newValues()
 	w.next, w.window, w.refused = p.offset, p.window, p.refused
@@ -285,4 +292,10 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.stat.applied.Store(w.next)
 	w.stat.restart.Store(w.next)
 	w.queue = w.s.feed.open(w.partition, p.offset, &w.stat.end)
+}
+
+func (w *worker) dropIntake() {
+	if w.in != nil {
+		w.in.close()
+	}
 }

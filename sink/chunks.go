@@ -1,0 +1,220 @@
+package sink
+
+import (
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/redriver/redriver/codec"
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/rdb"
+	"github.com/redriver/redriver/redis/resp"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// addChunk takes a chunk of an event: of one that is rebuilt, or of one that is joined, which it returns when it is whole.
+func (in *intake) addChunk(b *batch, r *kgo.Record) (whole []byte, err error) {
+	c, err := codec.ParseChunk(r.Value)
+	if err != nil {
+		return nil, err
+	}
+	if c.First() {
+		in.giveUp(b, c.Shard, r.Offset)
+		if err := in.openRebuild(r, &c); err != nil {
+			return nil, err
+		}
+	}
+	if in.chunks == nil {
+		in.chunks = in.open(r.Offset)
+	}
+	rb := in.rebuilds[c.Shard]
+	if rb == nil {
+		whole, _, err = in.joiner.Add(r.Value)
+		return whole, err
+	}
+	if err := in.sequence.Add(&c); err != nil {
+		return nil, err
+	}
+	if !c.First() {
+		rb.piece = c.Piece
+	}
+	rb.offset, rb.last, rb.parts = r.Offset, c.Last(), giveUpPart
+	return nil, in.drain(b, rb)
+}
+
+// openRebuild opens a rebuild if the event that begins with this chunk is a value of a snapshot, large, and of a type whose
+// elements we know. Everything else is joined.
+func (in *intake) openRebuild(r *kgo.Record, c *codec.Chunk) error {
+	if in.values == nil || c.Count > 0 && uint64(c.Count)*uint64(len(c.Piece)) <= uint64(in.values.rebuildBytes) {
+		return nil
+	}
+	var e event.Event
+	if err := codec.DecodeRaw(r.Key, c.Piece, &e); err != nil || e.Kind != event.Entry {
+		return nil //nolint:nilerr // the whole event tells what is wrong with it, or that its key needed more than a chunk
+	}
+	kind, ok := rdb.KindOf(e.Type, rdb.FormatOf(int(e.RDBVersion)))
+	if !ok || kind == rdb.ValueModule {
+		return nil
+	}
+	if err := in.checkPlace(&e); err != nil {
+		return err
+	}
+	rb := newRebuild(in.values, &e)
+	if begin, ok := in.plan.begins[e.Shard]; ok && r.Offset < begin || own.Is(e.Key) {
+		rb.ignored = true
+	} else if in.gens[e.Shard] == nil {
+		rb.stop()
+		return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
+	}
+	if in.rebuilds == nil {
+		in.rebuilds = map[event.Shard]*rebuild{}
+	}
+	in.rebuilds[e.Shard] = rb
+	return nil
+}
+
+// checkPlace checks that an event belongs to this partition.
+func (in *intake) checkPlace(e *event.Event) error {
+	if e.DB != 0 {
+		return fmt.Errorf("event of database %d: %w: map the databases at the source", e.DB, errDatabase)
+	}
+	if slot.Partition(e.Slot, in.partitions) != in.partition {
+		return fmt.Errorf("slot %d belongs to partition %d of %d", e.Slot, slot.Partition(e.Slot, in.partitions), in.partitions)
+	}
+	return nil
+}
+
+// drain puts the parts of a chunk into the batch. What does not fit goes into the next one, see start.
+func (in *intake) drain(b *batch, rb *rebuild) error {
+	in.draining = nil
+	for {
+		s, err := rb.step()
+		if err != nil {
+			return err
+		}
+		if s.kind == stepDone {
+			if err := in.complete(rb); err != nil {
+				return err
+			}
+		}
+		u, err := in.partOf(rb, s)
+		if err != nil {
+			return err
+		}
+		if u != nil && !b.fits(u, in.limits) {
+			in.held, in.heldNext, b.over = u, rb.offset+1, true
+			if s.kind == stepPart {
+				in.heldNext, in.draining = rb.offset, rb
+			}
+			return nil
+		}
+		if u != nil {
+			b.add(u)
+		}
+		if s.kind != stepPart {
+			return nil
+		}
+	}
+}
+
+// step goes on until there is something to do.
+func (r *rebuild) step() (step, error) {
+	if r.ignored {
+		if r.last {
+			return step{kind: stepDone}, nil
+		}
+		return step{kind: stepHungry}, nil
+	}
+	s, ok := r.next()
+	if !ok {
+		return s, errStoppedBuild
+	}
+	return s, s.err
+}
+
+// giveUpPart is the number of the part of a record that removes what an event given up with it has left.
+const giveUpPart = 1
+
+// partOf makes the unit of a step; nil if there is nothing to do, or if it is applied. The last part of a record stands for
+// all of it. That a part that is not the last turns out to be the last there is does no harm.
+func (in *intake) partOf(rb *rebuild, s step) (*unit, error) {
+	if s.count == 0 {
+		return nil, nil
+	}
+	part := 0
+	if s.kind == stepPart {
+		rb.parts++
+		part = rb.parts
+	}
+	e := &rb.event
+	if in.isDone(e.Slot, rb.offset, part) {
+		in.skipped++
+		if rb.offset == in.plan.refused {
+			return nil, errRefusedBefore
+		}
+		return nil, nil
+	}
+	return &unit{offset: rb.offset, part: part, slot: e.Slot, key: e.Key, commands: s.commands, count: s.count}, nil
+}
+
+// isDone tells whether a unit, or a part of one, is applied.
+func (in *intake) isDone(s slot.Slot, offset int64, part int) bool {
+	i := int(s) - int(slot.PartitionRange(in.partition, in.partitions).First)
+	if offset <= in.plan.done[i] {
+		return true
+	}
+	p, ok := in.plan.parts[s]
+	return ok && part > 0 && offset == p.offset && part <= p.parts
+}
+
+// complete ends a rebuild whose event is whole: it counts in its lane's chain, and as seen.
+func (in *intake) complete(rb *rebuild) error {
+	rb.stop()
+	delete(in.rebuilds, rb.event.Shard)
+	in.closeChunks(rb.offset + 1)
+	if rb.ignored && !own.Is(rb.event.Key) {
+		return nil
+	}
+	if err := in.follow(&rb.event); err != nil {
+		return err
+	}
+	if g := in.gens[rb.event.Shard]; g != nil {
+		g.seen.add(xxhash.Sum64(rb.event.Key))
+	}
+	return nil
+}
+
+// giveUp forgets the unfinished event of a shard, because another record of it came at the offset.
+func (in *intake) giveUp(b *batch, shard event.Shard, offset int64) {
+	in.joiner.Drop(shard)
+	in.sequence.Drop(shard)
+	rb := in.rebuilds[shard]
+	if rb == nil {
+		return
+	}
+	rb.stop()
+	delete(in.rebuilds, shard)
+	if s := rb.event.Slot; !rb.ignored && !in.isDone(s, offset, giveUpPart) {
+		b.add(&unit{
+			offset: offset, part: giveUpPart, slot: s, key: rb.stage, count: 1, blind: true,
+			commands: resp.AppendCommandBytes(nil, []byte("UNLINK"), rb.stage),
+		})
+	}
+}
+
+// closeChunks ends the span of the chunked events if none is open any more.
+func (in *intake) closeChunks(end int64) {
+	if in.chunks != nil && !in.joiner.Open() && len(in.rebuilds) == 0 {
+		in.chunks.end = end
+		in.chunks = nil
+	}
+}
+
+// close ends what the intake has open. It takes no more records.
+func (in *intake) close() {
+	for _, rb := range in.rebuilds {
+		rb.stop()
+	}
+}
