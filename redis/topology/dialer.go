@@ -85,9 +85,13 @@ func handshakeHint(err error) string {
 
 // Client returns a client for administration: RESP2, authenticated, without a name or library of its own on the
 // server, and without retries, which are the caller's decision. It connects at its first command. The caller closes it.
-func (d *Dialer) Client(addr string) *redis.Client {
+func (d *Dialer) Client(addr string) *redis.Client { return d.ClientOf(addr, 0) }
+
+// ClientOf is Client in another database than 0, which a server outside a cluster may have.
+func (d *Dialer) ClientOf(addr string, db int) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr:     addr,
+		DB:       db,
 		Username: d.Username,
 		Password: d.Password,
 		Dialer: func(ctx context.Context, _, addr string) (net.Conn, error) {

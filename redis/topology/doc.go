@@ -3,7 +3,8 @@
 //
 // [Discover] asks one node of a cluster for its view and then each master for what only that master tells: which of
 // its slots are being moved, and its shard id. It takes one look; following changes is the caller's loop. It knows
-// clusters only: anything else answers [ErrNotCluster].
+// clusters only: anything else answers [ErrNotCluster]. [Find] shows those too: a single server, or a pair, is one shard
+// that has all slots.
 //
 // [Dialer] is the one place where a connection is dialled, for replication links and replay writers (DialContext, raw
 // bytes) as for administration (Client), so that what concerns all of them has one home.

@@ -17,7 +17,7 @@ import (
 // maxAsked bounds how many masters are asked at the same time.
 const maxAsked = 16
 
-// Topology is one look at a cluster.
+// Topology is one look at a cluster, or at a server outside one, see [Find].
 type Topology struct {
 	// Shards are sorted by first slot; those without slots come last, by node id.
 	Shards []Shard
@@ -28,6 +28,10 @@ type Topology struct {
 	// Unasked are the masters that gave no answer of their own, each with the reason: moves of their slots and their
 	// shard id are not known. A cluster with a failed master has one.
 	Unasked []error
+	// Single tells that there is no cluster but one master, which may have several databases. RunID is the one of that
+	// process then: the same server is known by it under whatever address.
+	Single bool
+	RunID  string
 }
 
 // Shard is a master and its replicas.
