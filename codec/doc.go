@@ -10,7 +10,8 @@
 //
 //	byte     version     1
 //	byte     kind        see event.Kind; 0x40 marks a chunk, below
-//	byte     flags       1 atomic, 2 part of a transaction, 4 expiry, 8 idle time, 16 frequency, 32 the whole key is here
+//	byte     flags       1 atomic, 2 part of a transaction, 4 expiry, 8 idle time, 16 frequency, 32 the whole key is here,
+//	                     128 of a unit: it has keys of several slots; of a flush: all databases
 //	uvarint  shard
 //	uvarint  generation
 //	20 bytes replication ID
@@ -19,7 +20,7 @@
 //	uvarint  units, flushes, history changes: begin - prev, 0 for a later part in the same partition (flag 64);
 //	         entries, snapshot end: number
 //	2 bytes  slot, big endian (0 for control events)
-//	uvarint  database
+//	uvarint  database    of a unit the one it begins in: SELECT may stand among its commands
 //	uvarint  capture time, Unix milliseconds
 //	uvarint  part, uvarint parts        with flag 2
 //

@@ -22,6 +22,7 @@ const (
 	flagFreq     = 16
 	flagWholeKey = 32
 	flagSameEnd  = 64
+	flagWide     = 128 // a unit with keys of several slots, a flush of all databases
 
 	headerBytes = 3
 )
@@ -94,6 +95,9 @@ func rawFlags(e *event.Event) (f byte) {
 	}
 	if !numbered(e.Kind) && sameEnd(e) {
 		f |= flagSameEnd
+	}
+	if e.Kind == event.Unit && e.Spread || e.Kind == event.Flush && e.AllDBs {
+		f |= flagWide
 	}
 	if !e.Kind.IsControl() && len(e.Key) > MaxRecordKeyBytes {
 		f |= flagWholeKey
@@ -261,6 +265,8 @@ func (d *decoder) head(flags byte, e *event.Event) {
 	e.DB = uint32(d.uvarint(maxUint32, "database"))
 	e.CapturedMs = int64(d.uvarint(maxOffset, "capture time"))
 	e.Atomic = flags&flagAtomic != 0
+	e.Spread = e.Kind == event.Unit && flags&flagWide != 0
+	e.AllDBs = e.Kind == event.Flush && flags&flagWide != 0
 	if flags&flagPart != 0 {
 		e.Part = uint32(d.uvarint(maxUint32, "part"))
 		e.Parts = uint32(d.uvarint(maxUint32, "parts"))

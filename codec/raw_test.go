@@ -30,6 +30,8 @@ func samples() []event.Event {
 		{Kind: event.SnapshotEnd, Shard: 9, Generation: 4, ReplID: replID(2), Begin: 5, End: 5, Number: 77, Slots: []slot.Range{{First: 1, Last: 1}}, IdleSeconds: -1, Freq: -1},
 		{Kind: event.HistoryChange, Shard: 9, Generation: 4, ReplID: replID(3), OldReplID: replID(2), Begin: 50, End: 50, Prev: 40, Slots: []slot.Range{{First: 1, Last: 1}}, IdleSeconds: -1, Freq: -1},
 		{Kind: event.Flush, Shard: 9, Generation: 4, ReplID: replID(3), Begin: 50, End: 60, Prev: 50, Slots: []slot.Range{{First: 1, Last: 1}}, IdleSeconds: -1, Freq: -1},
+		{Kind: event.Flush, Shard: 9, Generation: 4, ReplID: replID(3), Begin: 50, End: 60, Prev: 50, DB: 3, AllDBs: true, Slots: []slot.Range{{First: 1, Last: 1}}, IdleSeconds: -1, Freq: -1},
+		{Kind: event.Unit, Shard: 3, Generation: 1, Begin: 100, End: 140, Prev: 100, DB: 2, Spread: true, Atomic: true, Key: []byte("k"), Count: 1, Commands: []byte("x"), IdleSeconds: -1, Freq: -1},
 	}
 }
 

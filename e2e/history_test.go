@@ -139,8 +139,8 @@ func TestHistoryNamesThePromiseThatAMutantBreaks(t *testing.T) {
 	for promise, edits := range map[load.Promise][]edit{
 		load.Complete: {{
 			"source/publish.go",
-			"p.em.unit(u.begin, u.end, u.atomic, m.parts, m.db)",
-			"if u.end%97 != 0 { p.em.unit(u.begin, u.end, u.atomic, m.parts, m.db) }",
+			"p.em.unit(u, m.parts)",
+			"if u.end%97 != 0 { p.em.unit(u, m.parts) }",
 		}},
 		load.Ordered: {{
 			"sink/batch.go",

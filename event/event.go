@@ -21,7 +21,7 @@ const (
 	SnapshotEnd Kind = 4
 	// HistoryChange says that the lane goes on under another replication ID; the two histories part at Begin.
 	HistoryChange Kind = 5
-	// Flush says that every key of Slots was removed at once (FLUSHALL, FLUSHDB).
+	// Flush says that every key of Slots in one database, or in all, was removed at once (FLUSHDB, FLUSHALL).
 	Flush Kind = 6
 )
 
@@ -56,7 +56,10 @@ type Event struct {
 	Number uint64
 	// Slot is the slot of the key. Valid for entries and units.
 	Slot slot.Slot
-	DB   uint32
+	// DB is the database of the key; of a unit the one that its first command acts on: where another follows, SELECT
+	// stands among Commands. Of a flush the one that was emptied, unless AllDBs is set.
+	DB     uint32
+	AllDBs bool
 	// CapturedMs is when the link read the event, Unix milliseconds of the worker's clock.
 	CapturedMs int64
 
@@ -64,7 +67,7 @@ type Event struct {
 	// from 0. Parts is 0 for an event that is whole in itself.
 	Part, Parts uint32
 
-	// Key is the key of an entry, or the first key of a unit.
+	// Key is the key of an entry, or the first key of a unit; nil if none of its commands has one.
 	Key []byte
 
 	// Type, Value, RDBVersion: the entry's value as the RDB of that version holds it. Valid for entries.
@@ -82,6 +85,10 @@ type Event struct {
 	Count    uint32
 	// Atomic tells that the commands came as MULTI ... EXEC.
 	Atomic bool
+	// Spread tells that the unit has keys of several slots, or a command without keys (SWAPDB). Slot and Key are those of
+	// its first key; it is whole in one record, since its log is in total order: one partition, and one lane outside a
+	// cluster.
+	Spread bool
 
 	// Slots are the slots a control event speaks of: those of its lane in its partition.
 	Slots []slot.Range

@@ -26,7 +26,8 @@ type Config struct {
 	// Dialer and Seeds reach the cluster: any one node is enough.
 	Dialer *topology.Dialer
 	Seeds  []string
-	// Partitions of the data topic, 32 by default. Fixed for the life of the topic.
+	// Partitions of the data topic, fixed for its life. 0 takes 32 for a cluster, and 1 for a single server or a pair:
+	// only with one partition the order is total, and any command may have keys of several slots.
 	Partitions int32
 	// Replication factor of the topics; 0 takes 3 where there are three brokers.
 	Replication int16
@@ -78,7 +79,6 @@ func orDefault[T comparable](v *T, d T) {
 
 // Validate fills in defaults and returns all faults.
 func (c *Config) Validate() error {
-	orDefault(&c.Partitions, defaultPartitions)
 	orDefault(&c.FullSyncsPerHost, defaultFullSyncsPerHost)
 	orDefault(&c.LinkTimeout, defaultLinkTimeout)
 	orDefault(&c.CommitInterval, defaultCommitInterval)
@@ -96,7 +96,7 @@ func (c *Config) Validate() error {
 	if !validName.MatchString(c.Prefix) {
 		errs = append(errs, fmt.Errorf("topic prefix %q: use letters, digits, dot, dash and underscore", c.Prefix))
 	}
-	if c.Partitions < 1 || c.Partitions > slot.Count {
+	if c.Partitions < 0 || c.Partitions > slot.Count {
 		errs = append(errs, fmt.Errorf("partitions %d: want 1 to %d", c.Partitions, slot.Count))
 	}
 	orDefault(&c.SpoolDiskBytes, defaultSpoolDiskBytes)

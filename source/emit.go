@@ -104,9 +104,9 @@ func (m *emitter) begin(shard event.Shard, g event.Generation, id event.ReplID) 
 }
 
 // unit emits the parts of a unit, which the link read at capturedMs, 0 if nobody knows.
-func (m *emitter) unit(u *streamUnit, parts []part, db uint32) {
+func (m *emitter) unit(u *streamUnit, parts []part) {
 	e := &m.e
-	e.Kind, e.Begin, e.End, e.Atomic, e.DB = event.Unit, u.begin, u.end, u.atomic, db
+	e.Kind, e.Begin, e.End, e.Atomic = event.Unit, u.begin, u.end, u.atomic
 	m.captured(u.stamp.CapturedMs)
 	e.Part, e.Parts = 0, 0
 	if len(parts) > 1 {
@@ -116,12 +116,13 @@ func (m *emitter) unit(u *streamUnit, parts []part, db uint32) {
 	for i := range parts {
 		p := &parts[i]
 		e.Slot, e.Key, e.Commands, e.Count = p.slot, p.key, p.bytes, p.count
+		e.DB, e.Spread = p.db, p.spread
 		if len(parts) > 1 {
 			e.Part = uint32(i)
 		}
 		m.chained(slot.Partition(p.slot, m.partitions))
 	}
-	e.Part, e.Parts = 0, 0
+	e.Part, e.Parts, e.Spread = 0, 0, false
 	m.cutting.inParts = false
 }
 
@@ -158,8 +159,14 @@ func (m *emitter) endEntry(piece []byte) {
 
 // control emits a control event into every partition that the slots map to.
 func (m *emitter) control(kind event.Kind, begin, end event.Offset, slots *slot.Set) {
+	m.controlOf(kind, begin, end, slots, database{})
+}
+
+// controlOf is control for what speaks of a database.
+func (m *emitter) controlOf(kind event.Kind, begin, end event.Offset, slots *slot.Set, of database) {
 	e := &m.e
-	e.Kind, e.Begin, e.End, e.Atomic, e.Part, e.Parts, e.Slot, e.DB, e.Key = kind, begin, end, false, 0, 0, 0, 0, nil
+	e.Kind, e.Begin, e.End, e.Atomic, e.Part, e.Parts, e.Slot, e.Key = kind, begin, end, false, 0, 0, 0, nil
+	e.DB, e.AllDBs = of.number, of.all
 	m.captured(0)
 	for p, ranges := range byPartition(slots, m.partitions) {
 		if len(ranges) == 0 {

@@ -19,21 +19,32 @@ type part struct {
 	key   []byte // the first one
 	count uint32
 	bytes []byte // RESP
+	// db is the database of the first command, last that of the newest one.
+	db, last uint32
+	// spread: see event.Event.
+	spread bool
 }
 
 // meaning is what a unit says once its commands are understood. It is valid until the next call of interpret.
 type meaning struct {
 	parts []part
-	// flush: the unit removes every key of the shard. Nothing else is in it then.
-	flush bool
+	// flush: the unit removes every key of the shard in the database flushed. Nothing else is in it then.
+	flush   bool
+	flushed database
 	// asked: the master wants an acknowledgement behind the unit.
 	asked bool
-	db    uint32
 }
 
 // interpreter tells what the commands of a unit mean. It keeps the selected database and nothing else.
 type interpreter struct {
 	db uint32
+	// single: the source is no cluster; total: and all of it goes into one partition. See single.go.
+	single, total bool
+	// Of the unit: it is a transaction; how many of its commands are flushes that stand among the others.
+	atomic bool
+	among  int
+	// spread: the keys that locate has found lie in several slots.
+	spread bool
 	// ask puts the question to the source's own COMMAND GETKEYS, for commands that the table does not know or whose keys
 	// it cannot tell.
 	ask      func(args [][]byte) ([][]byte, error)
@@ -49,6 +60,8 @@ type interpreter struct {
 func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
 	m := &in.m
 	m.parts, m.flush, m.asked = in.parts[:0], false, false
+	in.among = 0
+	in.atomic = u.atomic
 	for _, c := range u.commands {
 		args := u.argsOf(c)
 		handled, err := in.bookkeeping(args)
@@ -72,13 +85,19 @@ func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
 				in.absolute++
 			}
 		}
+		if in.spread && !in.total {
+			if err := in.divide(args); err != nil {
+				return nil, fmt.Errorf("interpret %s at offset %d: %w", describe(args), u.end, err)
+			}
+			continue
+		}
 		in.add(s, key, raw, args)
 	}
+	in.settleFlush()
 	in.parts = m.parts
 	if m.flush && len(m.parts) > 0 {
 		return nil, stop(fmt.Errorf("interpret unit at offset %d: a flush among other writes of one transaction cannot be replayed atomically", u.end))
 	}
-	m.db = in.db
 	return m, nil
 }
 
@@ -99,7 +118,9 @@ func (in *interpreter) bookkeeping(args [][]byte) (handled bool, err error) {
 	case equalFold(name, "REPLCONF"):
 		in.m.asked = in.m.asked || len(args) > 1 && equalFold(args[1], "GETACK")
 	case equalFold(name, "FLUSHALL"), equalFold(name, "FLUSHDB"):
-		in.m.flush = true
+		return true, in.flush(len(name) == len("FLUSHALL"))
+	case equalFold(name, "SWAPDB"):
+		return true, in.swap(args)
 	case equalFold(name, "PUBLISH"), equalFold(name, "SPUBLISH"), equalFold(name, "OPINFO"):
 		in.dropped++
 	case equalFold(name, "SCRIPT"):
@@ -128,6 +149,7 @@ func (in *interpreter) locate(args [][]byte) (info *command.Info, key []byte, s 
 		return nil, nil, 0, err
 	}
 	ours := 0
+	in.spread = false
 	for _, k := range keys {
 		if own.Is(k) {
 			ours++
@@ -136,6 +158,8 @@ func (in *interpreter) locate(args [][]byte) (info *command.Info, key []byte, s 
 		switch ks := slot.Of(k); {
 		case key == nil:
 			key, s = k, ks
+		case ks != s && in.single:
+			in.spread = true
 		case ks != s:
 			return nil, nil, 0, stop(fmt.Errorf("keys lie in slots %d and %d, and this command is not split", s, ks))
 		}
@@ -184,6 +208,7 @@ func pick(args [][]byte, idx []int) [][]byte {
 // add appends a command to its slot's part; raw is the command as it came, nil if it came otherwise.
 func (in *interpreter) add(s slot.Slot, key, raw []byte, args [][]byte) {
 	p := in.partOf(s, key)
+	in.enter(p, s)
 	p.count++
 	if len(raw) > 0 && raw[0] == '*' {
 		p.bytes = append(p.bytes, raw...)
@@ -195,8 +220,11 @@ func (in *interpreter) add(s slot.Slot, key, raw []byte, args [][]byte) {
 func (in *interpreter) partOf(s slot.Slot, key []byte) *part {
 	m := &in.m
 	for i := range m.parts {
-		if m.parts[i].slot == s {
-			return &m.parts[i]
+		if p := &m.parts[i]; p.slot == s || in.total {
+			if p.key == nil {
+				p.slot, p.key = s, key
+			}
+			return p
 		}
 	}
 	if n := len(m.parts); n < cap(m.parts) {
@@ -205,10 +233,10 @@ func (in *interpreter) partOf(s slot.Slot, key []byte) *part {
 		if cap(p.bytes) > keepBufferBytes {
 			p.bytes = nil
 		}
-		*p = part{slot: s, key: key, bytes: p.bytes[:0]}
+		*p = part{slot: s, key: key, bytes: p.bytes[:0], db: in.db, last: in.db}
 		return p
 	}
-	m.parts = append(m.parts, part{slot: s, key: key})
+	m.parts = append(m.parts, part{slot: s, key: key, db: in.db, last: in.db})
 	return &m.parts[len(m.parts)-1]
 }
 

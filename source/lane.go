@@ -41,6 +41,8 @@ type lane struct {
 	isReady bool
 	// owner tells whether the registry still names this worker; not asked in a worker's first session, which fences.
 	owner func(context.Context) error
+	// single: the shard is a master outside a cluster.
+	single bool
 	// known: the shard was published before this process, so a missing position is a lost one.
 	known bool
 

@@ -44,6 +44,8 @@ type link struct {
 	flowing        atomic.Bool // this session has received some of the stream
 	lastRead       time.Time   // of the stream, in any session; run's goroutine alone
 	cancel         atomic.Pointer[context.CancelCauseFunc]
+	// behind: not all that was received may be acknowledged, see single.go.
+	behind atomic.Bool
 }
 
 // errResync ends a session because the lane asked for a new generation.
@@ -115,6 +117,7 @@ func (l *link) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.behind.Store(!master.cluster)
 	wanted := l.wanted.Load()
 	from, err := l.resumeAt(master)
 	if err != nil {
@@ -324,6 +327,9 @@ func (l *link) acknowledged() event.Offset {
 	at, id := l.committed.Load(), l.replID.Load()
 	if at == nil || id == nil || at.ReplID != *id {
 		return 0
+	}
+	if l.behind.Load() {
+		return l.beforeEnd(at.Offset)
 	}
 	return at.Offset
 }

@@ -12,6 +12,7 @@ import (
 // master is what a node says of itself before we ask it for its stream.
 type master struct {
 	version          string
+	cluster          bool
 	replID, replID2  event.ReplID
 	offset           event.Offset
 	secondReplOffset event.Offset
@@ -35,7 +36,7 @@ func (l *link) inspect(ctx context.Context, addr string) (master, error) {
 	if role := info["role"]; role != "master" {
 		return master{}, fmt.Errorf("connect to master %s: its role is %q now", addr, role)
 	}
-	m := master{version: info["redis_version"]}
+	m := master{version: info["redis_version"], cluster: isCluster(info)}
 	if v := info["valkey_version"]; v != "" {
 		m.version = v
 	}

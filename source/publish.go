@@ -70,7 +70,7 @@ func newPublisher(work context.Context, l *lane, cl *kgo.Client, pos offsets.Pos
 	for i, end := range pos.Ends {
 		p.ends[i].Store(end)
 	}
-	p.in.db = pos.DB
+	p.in.db, p.in.single, p.in.total = pos.DB, l.single, l.single && n == 1
 	p.in.ask = func(args [][]byte) ([][]byte, error) { return l.ask(work, args) }
 	if slots, err := slot.ParseSet(pos.Slots); err == nil {
 		p.slots = slots
@@ -256,10 +256,9 @@ func (p *publisher) unit(u *streamUnit) error {
 		}
 	}
 	if m.flush {
-		p.em.e.DB = m.db
-		p.em.control(event.Flush, u.begin, u.end, &p.slots)
+		p.em.controlOf(event.Flush, u.begin, u.end, &p.slots, m.flushed)
 	} else if len(m.parts) > 0 {
-		p.em.unit(u, m.parts, m.db)
+		p.em.unit(u, m.parts)
 	}
 	p.asked = p.asked || m.asked
 	p.cur.Offset = u.end

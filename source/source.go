@@ -29,6 +29,9 @@ type Source struct {
 	cfg Config
 	log *slog.Logger
 
+	// single: the source is no cluster but one master. Set in run, before any shard.
+	single bool
+
 	mu     sync.Mutex
 	shards map[event.Shard]*shard
 }
@@ -109,10 +112,11 @@ func (s *Source) run(ctx context.Context) error {
 
 // inspect looks at the cluster before anything is written anywhere.
 func (s *Source) inspect(ctx context.Context) (*topology.Topology, map[string][]event.ReplID, error) {
-	t, err := topology.Discover(ctx, s.cfg.Dialer, s.cfg.Seeds)
+	t, err := topology.Find(ctx, s.cfg.Dialer, s.cfg.Seeds, nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("discover source: %w", err)
 	}
+	s.single = t.Single
 	if !t.Uncovered.IsEmpty() {
 		s.log.Warn("no master serves some slots of the source: their keys are not carried", slog.String("slots", t.Uncovered.String()))
 	}
@@ -157,7 +161,7 @@ func (s *Source) topics(ctx context.Context, adm *kadm.Client) (kafka.Topic, err
 		return kafka.Topic{}, err
 	}
 	t, err := kafka.Ensure(ctx, adm, kafka.TopicSpec{
-		Name: offsets.ChangesTopic(s.cfg.Prefix), Partitions: s.cfg.Partitions, Replication: s.cfg.Replication,
+		Name: offsets.ChangesTopic(s.cfg.Prefix), Partitions: PartitionsOf(s.cfg.Partitions, s.single), Replication: s.cfg.Replication,
 		Settings: map[string]string{"cleanup.policy": "delete"},
 		Binding:  []string{"cleanup.policy"},
 		Hint: "the number maps slots to partitions and cannot change while the log is used: set topic.partitions to what the topic has, " +
@@ -195,7 +199,7 @@ func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, 
 	lk.locate = func(ctx context.Context) (string, error) { return s.locate(ctx, sh) }
 	ln := &lane{
 		cfg: &s.cfg, shard: n, topic: reg.topic, adm: reg.adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log,
-		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n],
+		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n], single: s.single,
 	}
 	ln.owned = sh.slots
 	ln.ask = func(ctx context.Context, args [][]byte) ([][]byte, error) { return s.askKeys(ctx, sh, args) }
@@ -237,21 +241,20 @@ func (s *Source) locate(ctx context.Context, sh *shard) (string, error) {
 	sh.mu.Lock()
 	known := sh.known
 	sh.mu.Unlock()
-	seeds := []string{known.Master.Addr}
+	learned := []string{known.Master.Addr}
 	for _, r := range known.Replicas {
-		seeds = append(seeds, r.Addr)
+		learned = append(learned, r.Addr)
 	}
-	for _, a := range s.cfg.Seeds {
-		if !slices.Contains(seeds, a) {
-			seeds = append(seeds, a)
-		}
-	}
-	seeds = slices.DeleteFunc(seeds, func(a string) bool { return a == "" })
+	learned = slices.DeleteFunc(learned, func(a string) bool { return a == "" })
+	seeds := slices.DeleteFunc(slices.Clone(s.cfg.Seeds), func(a string) bool { return !s.single && slices.Contains(learned, a) })
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	t, err := topology.Discover(ctx, s.cfg.Dialer, seeds)
+	t, err := topology.Find(ctx, s.cfg.Dialer, seeds, learned)
 	if err != nil {
 		return "", fmt.Errorf("find the shard's master: %w", err)
+	}
+	if t.Single != s.single {
+		return "", fmt.Errorf("find the shard's master: %s is of another kind than the source was: one is a cluster, the other is not", t.Shards[0].Master.Addr)
 	}
 	// Whoever serves the shard's slots now is its master: nodes move between shards, slots do so only in a resharding.
 	best, most := -1, 0

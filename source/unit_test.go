@@ -189,7 +189,7 @@ func TestDatabaseIsRememberedOverUnits(t *testing.T) {
 	if _, err := interpretOne(t, in, "SELECT 12"); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := interpretOne(t, in, "SET a 1"); err != nil || m.db != 12 {
+	if m, err := interpretOne(t, in, "SET a 1"); err != nil || m.parts[0].db != 12 {
 		t.Fatalf("%+v, %v", m, err)
 	}
 }
@@ -198,7 +198,7 @@ func TestWhatCannotBeCarriedStopsAndIsNamed(t *testing.T) {
 	for line, want := range map[string]string{
 		"MSET a 1 b 2":           "slots",
 		"FUNCTION LOAD x":        "no key",
-		"SWAPDB 0 1":             "no key",
+		"SWAPDB 0 1":             "topic.partitions",
 		"SELECT x":               "database",
 		"MULTI;SET a 1;FLUSHALL": "flush",
 	} {
