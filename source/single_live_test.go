@@ -74,7 +74,7 @@ func (r *singleRun) committed(master *redistest.Node) {
 }
 
 func infoOf(n *redistest.Node, field string) string {
-	text, _ := n.Client().Info(context.Background(), "replication").Result() //nolint:forbidigo // ends at once
+	text, _ := n.Client().Info(context.Background(), "replication").Result()
 	return parseInfo(text)[field]
 }
 

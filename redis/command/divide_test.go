@@ -7,7 +7,7 @@ import (
 )
 
 func words(s string) (out [][]byte) {
-	for _, w := range strings.Fields(s) {
+	for _, w := range strings.FieldsSeq(s) {
 		out = append(out, []byte(w))
 	}
 	return out
@@ -15,10 +15,10 @@ func words(s string) (out [][]byte) {
 
 func TestDivide(t *testing.T) {
 	for command, want := range map[string]string{
-		"del {a}1 {b}1 {a}2":                            "del {a}1 {a}2; del {b}1",
-		"UNLINK x":                                      "UNLINK x",
-		"MSET {a}1 x {b}1 y {a}1 z":                     "MSET {a}1 x {a}1 z; MSET {b}1 y",
-		"MSETNX {a}1 x {b}1 y":                          "MSET {a}1 x; MSET {b}1 y",
+		"del {a}1 {b}1 {a}2":        "del {a}1 {a}2; del {b}1",
+		"UNLINK x":                  "UNLINK x",
+		"MSET {a}1 x {b}1 y {a}1 z": "MSET {a}1 x {a}1 z; MSET {b}1 y",
+		"MSETNX {a}1 x {b}1 y":      "MSET {a}1 x; MSET {b}1 y",
 		"MSETEX 3 {a}1 x {b}1 y {a}2 z NX PXAT 1000000": "MSETEX 2 {a}1 x {a}2 z PXAT 1000000; MSETEX 1 {b}1 y PXAT 1000000",
 	} {
 		parts, err := Divide(words(command))

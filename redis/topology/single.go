@@ -15,7 +15,7 @@ import (
 	"github.com/redriver/redriver/redis/slot"
 )
 
-// ErrSeveralMasters: the addresses lead to masters outside a cluster of which none is the successor of the others.
+// ErrSeveralMasters tells that the addresses lead to masters outside a cluster of which none is the successor of the others.
 var ErrSeveralMasters = errors.New("several masters that do not replicate each other")
 
 // Find looks at any deployment. What the servers say decides: a cluster is shown as by [Discover]; a server without
