@@ -86,7 +86,7 @@ func (w *worker) reopen(ctx context.Context, runs []*run) ([]*run, error) {
 		if err == nil {
 			left := runs[:0]
 			for _, r := range runs {
-				if c, ok := checkpoints[r.slot]; ok && r.mark == nil {
+				if c, ok := checkpoints[r.slot]; ok && r.mark == nil && !r.bare {
 					r.skip(c)
 				}
 				if r.mark == nil && len(r.units) > 0 {
@@ -139,8 +139,10 @@ type parcel struct {
 
 // shipment is one answerable part of a parcel: a unit, or a transaction.
 type shipment struct {
-	run    *run
-	units  []*unit
+	run   *run
+	units []*unit
+	// steps are the units with what selects databases between them.
+	steps  []*unit
 	multi  bool
 	asking bool
 	// checkpoint tells that the transaction ends with the slot's checkpoint.
@@ -179,6 +181,9 @@ func (w *worker) round(ctx context.Context, runs []*run, next int64) error {
 	for _, r := range runs {
 		r.confirmed, r.failed, r.reply = 0, false, ""
 		c, err := w.connFor(ctx, r)
+		if err == nil && w.shape.single {
+			err = w.tryDatabases(c, r)
+		}
 		if err != nil {
 			if classOf(err) != Retry {
 				return err
@@ -215,14 +220,18 @@ func (w *worker) pack(p *parcel, r *run) {
 	asking := r.askAt != ""
 	ship := func(s shipment) {
 		s.run, s.asking = r, asking
-		p.shipments = append(p.shipments, s)
 		if asking {
 			p.append(wireAsking)
 		}
 		if s.multi {
 			p.append(wireMulti)
 		}
-		for _, u := range s.units {
+		s.steps = s.units
+		if w.shape.single && s.multi && r.mark == nil {
+			s.steps = w.shape.steps(s.units)
+		}
+		p.shipments = append(p.shipments, s)
+		for _, u := range s.steps {
 			p.append(u.commands)
 		}
 		if s.checkpoint {
@@ -234,8 +243,8 @@ func (w *worker) pack(p *parcel, r *run) {
 			p.append(wireExec)
 		}
 	}
-	if r.guarded {
-		ship(shipment{units: r.units, multi: true, checkpoint: true})
+	if r.guarded || r.bare {
+		ship(shipment{units: r.units, multi: true, checkpoint: !r.bare})
 		return
 	}
 	for i, u := range r.units {
@@ -323,7 +332,7 @@ func (w *worker) receiveOne(c *conn, s shipment) (answer, error) {
 	if s.checkpoint {
 		queued = 1
 	}
-	for _, u := range s.units {
+	for _, u := range s.steps {
 		for i := range u.count {
 			if r, err = c.read(); err != nil {
 				return answer{}, err
@@ -353,7 +362,7 @@ func (w *worker) receiveOne(c *conn, s shipment) (answer, error) {
 // executed looks at the answers inside EXEC: the transaction has taken effect, but for the commands that failed.
 func (w *worker) executed(s shipment, replies []resp.Reply) answer {
 	i := 0
-	for _, u := range s.units {
+	for _, u := range s.steps {
 		for n := range u.count {
 			if i < len(replies) && replies[i].Kind == resp.KindError {
 				a := w.weigh(string(replies[i].Str), u, n, true)

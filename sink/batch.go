@@ -34,6 +34,9 @@ type control struct {
 	seen       *seenSet
 	// first: the shard's first generation at this target.
 	first bool
+	// db is the database of the target that a flush empties, every says that it is all of them.
+	db    uint32
+	every bool
 }
 
 const (
@@ -95,6 +98,8 @@ type run struct {
 	guarded bool
 	// mark is set when the run is not a slot's units but writes this watermark.
 	mark *watermark
+	// bare: its units go in one transaction without a checkpoint, for what they do vouches for nothing.
+	bare bool
 	// careful: one unit at a time, since the slot is being moved and each key may be on either side.
 	careful bool
 	// askAt is the node to ask next, this one time.

@@ -58,13 +58,21 @@ func (in *intake) openRebuild(r *kgo.Record, c *codec.Chunk) error {
 	if !ok || kind == rdb.ValueModule {
 		return nil
 	}
-	if err := in.checkPlace(&e); err != nil {
-		return err
+	if slot.Partition(e.Slot, in.partitions) != in.partition {
+		return fmt.Errorf("slot %d belongs to partition %d of %d", e.Slot, slot.Partition(e.Slot, in.partitions), in.partitions)
+	}
+	to, mapped := in.shape.goes(e.DB)
+	if !mapped {
+		if err := in.shape.nowhere(e.DB, ""); err != nil {
+			return err
+		}
 	}
 	rb := newRebuild(in.values, &e)
-	if begin, ok := in.plan.begins[e.Shard]; ok && r.Offset < begin || own.Is(e.Key) {
-		rb.ignored = true
-	} else if in.gens[e.Shard] == nil {
+	rb.slot, rb.db = in.shape.slotOf(e.Slot), to
+	begin, later := in.plan.begins[e.Shard]
+	rb.before = later && r.Offset < begin
+	rb.ignored = rb.before || own.Is(e.Key) || !mapped
+	if !rb.ignored && in.gens[e.Shard] == nil {
 		rb.stop()
 		return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
 	}
@@ -72,17 +80,6 @@ func (in *intake) openRebuild(r *kgo.Record, c *codec.Chunk) error {
 		in.rebuilds = map[event.Shard]*rebuild{}
 	}
 	in.rebuilds[e.Shard] = rb
-	return nil
-}
-
-// checkPlace checks that an event belongs to this partition.
-func (in *intake) checkPlace(e *event.Event) error {
-	if e.DB != 0 {
-		return fmt.Errorf("event of database %d: %w: map the databases at the source", e.DB, errDatabase)
-	}
-	if slot.Partition(e.Slot, in.partitions) != in.partition {
-		return fmt.Errorf("slot %d belongs to partition %d of %d", e.Slot, slot.Partition(e.Slot, in.partitions), in.partitions)
-	}
 	return nil
 }
 
@@ -148,15 +145,14 @@ func (in *intake) partOf(rb *rebuild, s step) (*unit, error) {
 		rb.parts++
 		part = rb.parts
 	}
-	e := &rb.event
-	if in.isDone(e.Slot, rb.offset, part) {
+	if in.isDone(rb.slot, rb.offset, part) {
 		in.skipped++
 		if rb.offset == in.plan.refused {
 			return nil, errRefusedBefore
 		}
 		return nil, nil
 	}
-	return &unit{offset: rb.offset, part: part, slot: e.Slot, key: e.Key, commands: s.commands, count: s.count}, nil
+	return &unit{offset: rb.offset, part: part, slot: rb.slot, key: rb.event.Key, commands: s.commands, count: s.count, db: rb.db, last: rb.db}, nil
 }
 
 // isDone tells whether a unit, or a part of one, is applied.
@@ -174,14 +170,14 @@ func (in *intake) complete(rb *rebuild) error {
 	rb.stop()
 	delete(in.rebuilds, rb.event.Shard)
 	in.closeChunks(rb.offset + 1)
-	if rb.ignored && !own.Is(rb.event.Key) {
+	if rb.before {
 		return nil
 	}
 	if err := in.follow(&rb.event); err != nil {
 		return err
 	}
 	if g := in.gens[rb.event.Shard]; g != nil {
-		g.seen.add(xxhash.Sum64(rb.event.Key))
+		g.seen.add(in.shape.fingerprint(rb.event.DB, xxhash.Sum64(rb.event.Key)))
 	}
 	return nil
 }
@@ -196,10 +192,10 @@ func (in *intake) giveUp(b *batch, shard event.Shard, offset int64) {
 	}
 	rb.stop()
 	delete(in.rebuilds, shard)
-	if s := rb.event.Slot; !rb.ignored && !in.isDone(s, offset, giveUpPart) {
+	if !rb.ignored && !in.isDone(rb.slot, offset, giveUpPart) {
 		b.add(&unit{
-			offset: offset, part: giveUpPart, slot: s, key: rb.stage, count: 1, blind: true,
-			commands: resp.AppendCommandBytes(nil, []byte("UNLINK"), rb.stage),
+			offset: offset, part: giveUpPart, slot: rb.slot, key: rb.stage, count: 1, blind: in.shape.atHome(rb.db),
+			commands: resp.AppendCommandBytes(nil, []byte("UNLINK"), rb.stage), db: rb.db, last: rb.db,
 		})
 	}
 }

@@ -45,9 +45,15 @@ type Config struct {
 	Prefix string
 	Kafka  kafka.Config
 
-	// Dialer reaches the target's nodes, Seeds are some of them, host:port. The target must be a cluster.
+	// Dialer reaches the target's nodes, Seeds are some of them, host:port: of a cluster, or a single server, or both of a
+	// pair.
 	Dialer *topology.Dialer
 	Seeds  []string
+
+	// Databases says which database goes where; nil is each into its own. Unmapped is for those it does not name, and for
+	// all but 0 if the target is a cluster. Default UnmappedStop.
+	Databases Databases
+	Unmapped  UnmappedPolicy
 
 	ExistingKeys ExistingKeys
 	Sweep        SweepPolicy
@@ -132,6 +138,11 @@ func (c Config) Validate() error {
 	case "", UnsupportedStop, UnsupportedSkip, UnsupportedKeep:
 	default:
 		fault("unsupported %q: want stop, skip or keep", c.Unsupported)
+	}
+	switch c.Unmapped {
+	case "", UnmappedStop, UnmappedSkip:
+	default:
+		fault("unmapped databases %q: want stop or skip", c.Unmapped)
 	}
 	if c.ExpiryHold != 0 && c.ExpiryHold < MinExpiryHold {
 		fault("expiry hold %s: want 0 or at least %s, so that a held time cannot be mistaken for a user's", c.ExpiryHold, MinExpiryHold)

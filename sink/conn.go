@@ -24,6 +24,8 @@ type conn struct {
 	written chan struct{} // closed when the writer has ended
 	used    time.Time
 	broken  bool
+	// tried are the databases that were selected here without an error.
+	tried map[uint32]bool
 }
 
 // dialConn connects, authenticates, proves that transactions are allowed, and names the connection.
@@ -37,7 +39,7 @@ func (s *Sink) dialConn(ctx context.Context, addr, name string) (*conn, error) {
 		rd: resp.NewReplyReader(&patientReader{nc, s.cfg.ReplyTimeout}, resp.Config{}),
 	}
 	go c.write() // ends when out is closed, by close
-	if err := c.handshake(s.cfg.Dialer, name); err != nil {
+	if err := c.handshake(s.cfg.Dialer, name, s.cfg.Databases.home()); err != nil {
 		c.close()
 		return nil, err
 	}
@@ -77,7 +79,7 @@ func (c *conn) close() {
 	<-c.written
 }
 
-func (c *conn) handshake(d *topology.Dialer, name string) error {
+func (c *conn) handshake(d *topology.Dialer, name string, home uint32) error {
 	var req request
 	switch {
 	case d.Username != "":
@@ -89,6 +91,9 @@ func (c *conn) handshake(d *topology.Dialer, name string) error {
 	// Without the right to MULTI the commands behind it would be executed one by one, without their checkpoint.
 	req.add("MULTI")
 	req.add("EXEC")
+	if home != 0 {
+		req.add("SELECT", itoa(int64(home)))
+	}
 	err := c.do(&req, func(i int, r resp.Reply) error { return r.Err() })
 	if reply, ok := errors.AsType[*resp.ServerError](err); ok && judge(reply.Text) == refused {
 		return classed(Stop, "open connection to target %s: %w (%s)", c.addr, err, refusedHint(reply.Text))

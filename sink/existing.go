@@ -29,6 +29,9 @@ func (w *worker) hasAny(kind byte) (found bool, err error) {
 
 // countForeign returns an error if any key in our slots is not of our own shape.
 func (w *worker) countForeign() error {
+	if w.shape.single {
+		return w.foreignSingle()
+	}
 	keys := int64(0)
 	var example []byte
 	slots := make([]slot.Slot, len(w.owner))

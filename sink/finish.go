@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,29 +42,27 @@ var (
 // Held times are those from hold less half of MinExpiryHold on, counted from now. A user's own expiry may be as far away:
 // it is changed by mistake only if Finish was interrupted within that node, or the scan shows the key twice.
 func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, error) {
-	top, err := topology.Discover(ctx, d, seeds)
+	top, err := topology.Find(ctx, d, seeds, nil)
 	if err != nil {
 		return Finished{}, fmt.Errorf("finish: look at the target: %w", err)
 	}
-	holds := map[string]time.Duration{}
+	notes := map[string]noted{}
 	for i := range top.Shards {
 		addr := top.Shards[i].Master.Addr
-		hold, err := finishCheck(ctx, d, addr)
+		n, err := finishCheck(ctx, d, addr)
 		if err != nil {
 			return Finished{}, fmt.Errorf("finish %s: %w", addr, err)
 		}
-		if hold >= 0 {
-			holds[addr] = hold
+		if n.hold >= 0 {
+			notes[addr] = n
 		}
 	}
-	if len(holds) == 0 {
+	if len(notes) == 0 {
 		return Finished{}, fmt.Errorf("finish: %w", ErrNothingToFinish)
 	}
 	var all Finished
-	for addr, hold := range holds {
-		client := d.Client(addr)
-		n, err := finishNode(ctx, client, hold)
-		_ = client.Close()
+	for addr, note := range notes {
+		n, err := finishNode(ctx, d, addr, note)
 		all.Keys += n.Keys
 		all.Exact += n.Exact
 		if err != nil {
@@ -73,19 +72,18 @@ func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, 
 	return all, nil
 }
 
-// finishCheck makes sure that no sink is connected to the node, and reads by how much expiry times there are held; -1 if
-// no sink has records there.
-func finishCheck(ctx context.Context, d *topology.Dialer, addr string) (time.Duration, error) {
+// finishCheck makes sure that no sink is connected to the node, and reads what they have noted there.
+func finishCheck(ctx context.Context, d *topology.Dialer, addr string) (noted, error) {
 	client := d.Client(addr)
 	defer func() { _ = client.Close() }()
 	list, err := client.ClientList(ctx).Result()
 	if err != nil {
-		return 0, fmt.Errorf("list clients: %w", err)
+		return noted{}, fmt.Errorf("list clients: %w", err)
 	}
 	if err := noSinkIn(list); err != nil {
-		return 0, err
+		return noted{}, err
 	}
-	return holdAt(ctx, client)
+	return notesAt(ctx, d, addr)
 }
 
 // noSinkIn looks for a sink in what CLIENT LIST answers.
@@ -99,7 +97,9 @@ func noSinkIn(list string) error {
 
 // NoneWrites returns ErrSinkRuns if a sink is connected to a master of the target.
 func NoneWrites(ctx context.Context, d *topology.Dialer, seeds []string) error {
-	return eachMaster(ctx, d, seeds, func(client *redis.Client) (bool, error) {
+	return eachMaster(ctx, d, seeds, func(addr string) (bool, error) {
+		client := d.Client(addr)
+		defer func() { _ = client.Close() }()
 		list, err := client.ClientList(ctx).Result()
 		if err != nil {
 			return false, fmt.Errorf("list clients: %w", err)
@@ -111,32 +111,26 @@ func NoneWrites(ctx context.Context, d *topology.Dialer, seeds []string) error {
 // HoldAt reads by how much sinks have written expiry times later at a target; 0 if none has records at its first master,
 // where every sink that writes to a target has some.
 func HoldAt(ctx context.Context, d *topology.Dialer, seeds []string) (hold time.Duration, err error) {
-	err = eachMaster(ctx, d, seeds, func(client *redis.Client) (bool, error) {
-		hold, err = holdAt(ctx, client)
-		hold = max(hold, 0)
+	err = eachMaster(ctx, d, seeds, func(addr string) (bool, error) {
+		n, err := notesAt(ctx, d, addr)
+		hold = max(n.hold, 0)
 		return false, err
 	})
 	return hold, err
 }
 
-// eachMaster calls fn for the masters of a cluster, or for a single server, until it is false.
-func eachMaster(ctx context.Context, d *topology.Dialer, seeds []string, fn func(*redis.Client) (bool, error)) error {
-	addrs := seeds[:1]
-	top, err := topology.Discover(ctx, d, seeds)
-	if err == nil {
-		addrs = nil
-		for i := range top.Shards {
-			if !top.Shards[i].Slots.IsEmpty() {
-				addrs = append(addrs, top.Shards[i].Master.Addr)
-			}
-		}
-	} else if !errors.Is(err, topology.ErrNotCluster) {
+// eachMaster calls fn for the masters of the target until it is false.
+func eachMaster(ctx context.Context, d *topology.Dialer, seeds []string, fn func(addr string) (bool, error)) error {
+	top, err := topology.Find(ctx, d, seeds, nil)
+	if err != nil {
 		return err
 	}
-	for _, addr := range addrs {
-		client := d.Client(addr)
-		more, err := fn(client)
-		_ = client.Close()
+	for i := range top.Shards {
+		if top.Shards[i].Slots.IsEmpty() {
+			continue
+		}
+		addr := top.Shards[i].Master.Addr
+		more, err := fn(addr)
 		if err != nil {
 			return fmt.Errorf("%s: %w", addr, err)
 		}
@@ -147,10 +141,63 @@ func eachMaster(ctx context.Context, d *topology.Dialer, seeds []string, fn func
 	return nil
 }
 
-// holdAt reads the hold that the watermarks of a master note; -1 without one.
-func holdAt(ctx context.Context, client *redis.Client) (time.Duration, error) {
-	hold := time.Duration(-1)
-	err := scanKeys(ctx, client, "redriver!w!*", func(keys []string) error {
+// noted is what the watermarks of a master say: by how much expiry times are held there, -1 without any, and in which of
+// its databases.
+type noted struct {
+	hold time.Duration
+	dbs  []int
+}
+
+// notesAt reads the watermarks of a master, in whichever database they are.
+func notesAt(ctx context.Context, d *topology.Dialer, addr string) (noted, error) {
+	client := d.Client(addr)
+	present, err := databasesOf(ctx, client)
+	_ = client.Close()
+	n := noted{hold: -1}
+	if err != nil {
+		return n, err
+	}
+	filled := map[int]bool{}
+	for _, db := range present {
+		client := d.ClientOf(addr, db)
+		maps, err := n.read(ctx, client)
+		_ = client.Close()
+		if err != nil {
+			return n, err
+		}
+		for _, m := range maps {
+			for _, p := range present {
+				filled[p] = filled[p] || m.holds(uint32(p))
+			}
+		}
+	}
+	for _, db := range present {
+		if filled[db] {
+			n.dbs = append(n.dbs, db)
+		}
+	}
+	return n, nil
+}
+
+// databasesOf lists the databases of a server that hold keys.
+func databasesOf(ctx context.Context, client *redis.Client) (dbs []int, err error) {
+	text, err := client.Info(ctx, "keyspace").Result()
+	if err != nil {
+		return nil, fmt.Errorf("list databases: %w", err)
+	}
+	for line := range strings.Lines(text) {
+		name, _, _ := strings.Cut(line, ":")
+		number, ok := strings.CutPrefix(name, "db")
+		if n, err := strconv.Atoi(number); ok && err == nil {
+			dbs = append(dbs, n)
+		}
+	}
+	return dbs, nil
+}
+
+// read reads the watermarks of one database and returns the maps that they note.
+func (n *noted) read(ctx context.Context, client *redis.Client) (maps []Databases, err error) {
+	err = scanKeys(ctx, client, "redriver!w!*", func(keys []string) error {
 		for _, k := range keys {
 			if !own.Is([]byte(k)) {
 				continue
@@ -163,14 +210,19 @@ func holdAt(ctx context.Context, client *redis.Client) (time.Duration, error) {
 			if err != nil {
 				return err
 			}
-			if hold >= 0 && hold != m.hold {
-				return fmt.Errorf("sinks with different holds have written here (%s and %s): nobody can tell their keys apart", hold, m.hold)
+			if n.hold >= 0 && n.hold != m.hold {
+				return fmt.Errorf("sinks with different holds have written here (%s and %s): nobody can tell their keys apart", n.hold, m.hold)
 			}
-			hold = m.hold
+			n.hold = m.hold
+			dbs, err := ParseDatabases(m.databases)
+			if err != nil {
+				return err
+			}
+			maps = append(maps, dbs)
 		}
 		return nil
 	})
-	return hold, err
+	return maps, err
 }
 
 func scanKeys(ctx context.Context, client *redis.Client, match string, fn func(keys []string) error) error {
@@ -188,13 +240,40 @@ func scanKeys(ctx context.Context, client *redis.Client, match string, fn func(k
 	}
 }
 
-func finishNode(ctx context.Context, client *redis.Client, hold time.Duration) (f Finished, err error) {
+// finishNode sets exact times in all databases of a node, and removes the sinks' own keys behind that.
+func finishNode(ctx context.Context, d *topology.Dialer, addr string, n noted) (f Finished, err error) {
+	ours := map[int][]string{}
+	for _, db := range n.dbs {
+		client := d.ClientOf(addr, db)
+		ours[db], err = f.database(ctx, client, n.hold)
+		_ = client.Close()
+		if err != nil {
+			return f, err
+		}
+	}
+	for db, keys := range ours {
+		client := d.ClientOf(addr, db)
+		_, err = client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, k := range keys {
+				p.Unlink(ctx, k)
+			}
+			return nil
+		})
+		_ = client.Close()
+		if err != nil {
+			return f, fmt.Errorf("remove the sinks' own keys: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// database sets the exact times of one database, and returns the sinks' own keys in it.
+func (f *Finished) database(ctx context.Context, client *redis.Client, hold time.Duration) (ours []string, err error) {
 	script := redis.NewScript(exact)
 	if err := script.Load(ctx, client).Err(); err != nil {
-		return f, fmt.Errorf("load script: %w", err)
+		return nil, fmt.Errorf("load script: %w", err)
 	}
 	from := time.Now().Add(hold - MinExpiryHold/2).UnixMilli()
-	var ours []string
 	err = scanKeys(ctx, client, "", func(keys []string) error {
 		var done []*redis.Cmd
 		_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -221,18 +300,6 @@ func finishNode(ctx context.Context, client *redis.Client, hold time.Duration) (
 		f.Keys += int64(len(keys))
 		return nil
 	})
-	if err != nil {
-		return f, err
-	}
 	f.Keys -= int64(len(ours))
-	_, err = client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, k := range ours {
-			p.Unlink(ctx, k)
-		}
-		return nil
-	})
-	if err != nil {
-		return f, fmt.Errorf("remove the sinks' own keys: %w", err)
-	}
-	return f, nil
+	return ours, err
 }

@@ -34,6 +34,7 @@ type intake struct {
 	spans []*span
 	// chunks is the span of the chunked events that are unfinished, nil if none is.
 	chunks *span
+	shape  shape
 	marks  map[event.Shard]*event.Mark
 	gens   map[event.Shard]*generation
 	// settled are the shards whose first generation is complete at the target.
@@ -204,7 +205,7 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		if g == nil {
 			return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
 		}
-		g.seen.add(xxhash.Sum64(e.Key))
+		g.seen.add(in.shape.fingerprint(e.DB, xxhash.Sum64(e.Key)))
 	}
 	if e.Kind == event.Unit && len(in.gens) > 0 {
 		in.remember(e)
@@ -221,6 +222,9 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		return err
 	}
 	in.ownKeys += int64(u.passedOver)
+	if err := in.shape.place(u, e); err != nil {
+		return err
+	}
 	if u.count == 0 {
 		return nil
 	}
@@ -235,9 +239,10 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 // remember keeps the keys of a unit that arrives while a generation is open from being swept by it: another lane has
 // written them, so they are not in its snapshot.
 func (in *intake) remember(e *event.Event) {
+	db := e.DB
 	keep := func(key []byte) {
 		for _, g := range in.gens {
-			g.seen.add(xxhash.Sum64(key))
+			g.seen.add(in.shape.fingerprint(db, xxhash.Sum64(key)))
 		}
 	}
 	keep(e.Key)
@@ -247,6 +252,10 @@ func (in *intake) remember(e *event.Event) {
 			return
 		}
 		in.scratch, rest = args, rest[n:]
+		if isWord(args[0], "SELECT") {
+			db, _ = databaseOf(args, 1)
+			continue
+		}
 		info, ok := command.Resolve(args)
 		if !ok {
 			continue
@@ -257,6 +266,14 @@ func (in *intake) remember(e *event.Event) {
 		}
 		for _, k := range in.keys {
 			keep(args[k])
+		}
+		if other, ok := otherDatabase(args); ok {
+			here := db
+			db = other
+			for _, k := range in.keys {
+				keep(args[k])
+			}
+			db = here
 		}
 	}
 }
@@ -282,6 +299,9 @@ func (in *intake) control(b *batch, e *event.Event, offset int64) error {
 		c.seen = g.seen
 		c.first = !slices.Contains(in.settled, e.Shard)
 	case event.Flush:
+		if ok, err := in.shape.scope(c, e); !ok {
+			return err
+		}
 	default:
 		return nil
 	}

@@ -42,7 +42,7 @@ func (w *worker) markRuns(sent int64, at []slot.Slot) []*run {
 	restart := w.in.restart(w.next)
 	for _, s := range at {
 		m := watermark{
-			hold:    w.s.cfg.ExpiryHold,
+			hold: w.s.cfg.ExpiryHold, databases: w.shape.databases(),
 			topicID: w.s.topic.ID, partition: w.partition, restart: restart, applied: w.next, begins: w.in.beginsAfter(restart),
 			sent: max(sent, w.next, w.window), refused: w.refused, settled: w.in.settled, slots: w.slotsAt(s),
 		}

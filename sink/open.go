@@ -112,6 +112,7 @@ func (w *worker) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.shape = w.s.shapeOf(top, w.slots.First)
 	w.owner = w.owner[:0]
 	for i := range w.slots.Len() {
 		n, ok := top.MasterOf(w.slots.First + slot.Slot(i))
@@ -223,12 +224,9 @@ func (w *worker) slotsAt(s slot.Slot) (set slot.Set) {
 // discover looks at the target from the seeds and from all nodes seen before.
 func (s *Sink) discover(ctx context.Context) (*topology.Topology, error) {
 	s.mu.Lock()
-	seeds := append(slices.Clone(s.known), s.cfg.Seeds...)
+	learned := slices.Clone(s.known)
 	s.mu.Unlock()
-	top, err := topology.Discover(ctx, s.cfg.Dialer, seeds)
-	if errors.Is(err, topology.ErrNotCluster) {
-		return nil, classed(Stop, "look at the target: %w: this version writes to clusters only", err)
-	}
+	top, err := topology.Find(ctx, s.cfg.Dialer, s.cfg.Seeds, learned)
 	if errors.Is(err, topology.ErrAuth) || errors.Is(err, topology.ErrPermission) {
 		return nil, classed(Stop, "look at the target: %w", err)
 	}
@@ -237,12 +235,28 @@ func (s *Sink) discover(ctx context.Context) (*topology.Topology, error) {
 	}
 	var known []string
 	for i := range top.Shards {
-		if a := top.Shards[i].Master.Addr; a != "" && !slices.Contains(s.cfg.Seeds, a) {
-			known = append(known, a)
+		nodes := []topology.Node{top.Shards[i].Master}
+		if top.Single {
+			nodes = append(nodes, top.Shards[i].Replicas...)
+		}
+		for _, n := range nodes {
+			if n.Addr != "" && !slices.Contains(s.cfg.Seeds, n.Addr) {
+				known = append(known, n.Addr)
+			}
 		}
 	}
 	s.mu.Lock()
-	s.known = known
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if s.found && s.single != top.Single {
+		return nil, classed(Stop, "look at the target: %s is of another kind than the target was: one is a cluster, the other is not", top.Shards[0].Master.Addr)
+	}
+	s.known, s.found, s.single = known, true, top.Single
+	if !top.Single {
+		for from, to := range s.cfg.Databases {
+			if to != 0 {
+				return nil, classed(Stop, "look at the target: databases maps %d to %d, and %s", from, to, whyCluster)
+			}
+		}
+	}
 	return top, nil
 }

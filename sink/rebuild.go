@@ -11,6 +11,7 @@ import (
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/rdb"
+	"github.com/redriver/redriver/redis/slot"
 )
 
 // rebuild brings a value to the target that is too large to be held: it is decoded as its chunks come, and built in parts
@@ -33,8 +34,11 @@ type rebuild struct {
 	event  event.Event // without its value; the key is its own
 	offset int64       // of the chunk at hand
 	stage  []byte
-	// ignored: nothing of it is for us.
-	ignored bool
+	// slot is whose checkpoint its parts write, db the database of the target they go into.
+	slot slot.Slot
+	db   uint32
+	// ignored: nothing of it is for us. before: it lies before where its shard begins for us.
+	ignored, before bool
 
 	piece []byte // what the decoder has not read of the chunk at hand
 	last  bool   // no chunk follows

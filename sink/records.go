@@ -19,11 +19,12 @@ import (
 //	        1 <topic id> <partition> <offset>
 //	        1 <topic id> <partition> <offset> <parts>   of the record at the offset only so many parts are applied
 //	kind w  watermark, one per partition and node, in the first slot of the partition that the node owns:
-//	        1 <topic id> <partition> <restart> <applied> <sent> <refused> <hold, ms> <settled> <begins> <slots>
+//	        1 <topic id> <partition> <restart> <applied> <sent> <refused> <hold, ms> <settled> <begins> <slots> [<databases>]
 //	kind f  fence, beside each watermark: a number
 //
-// All are text, fields separated by one space; the last three are lists separated by commas, "-" when empty: shards,
-// shard:offset, and slots or ranges of slots.
+// All are text, fields separated by one space; settled, begins and slots are lists separated by commas, "-" when empty:
+// shards, shard:offset, and slots or ranges of slots. databases is there outside a cluster, where all keys lie in the
+// lowest database that it names, or in 0: "all", or source:target separated by commas.
 const recordVersion = "1"
 
 var errRecord = errors.New("not written by this version of redriver")
@@ -97,6 +98,8 @@ type watermark struct {
 	refused int64
 	// hold is by how much expiry times at the target are later than at the source.
 	hold time.Duration
+	// databases is the map of databases, "" in a cluster.
+	databases string
 	// settled are the shards whose first generation is complete here.
 	settled []event.Shard
 	// begins: what lies before its begin in the log is not for us, for shards whose begin is still to come.
@@ -114,8 +117,12 @@ func (m *watermark) String() string {
 	for _, s := range slices.Sorted(maps.Keys(m.begins)) {
 		begins = append(begins, fmt.Sprintf("%d:%d", s, m.begins[s]))
 	}
-	return fmt.Sprintf("%s %s %d %d %d %d %d %d %s %s %s", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent, m.refused, m.hold.Milliseconds(),
+	text := fmt.Sprintf("%s %s %d %d %d %d %d %d %s %s %s", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent, m.refused, m.hold.Milliseconds(),
 		listOf(settled), listOf(begins), listOf(strings.Fields(m.slots.String())))
+	if m.databases != "" {
+		text += " " + m.databases
+	}
+	return text
 }
 
 const emptyList = "-"
@@ -127,12 +134,22 @@ func listOf(words []string) string {
 	return strings.Join(words, ",")
 }
 
+// watermarkFields is how many words every watermark has.
+const watermarkFields = 11
+
 func parseWatermark(text string) (watermark, error) {
-	f := fieldsOf(text, 11)
+	n := watermarkFields
+	if strings.Count(text, " ") == n {
+		n++
+	}
+	f := fieldsOf(text, n)
 	m := watermark{
 		topicID: f.word(1), partition: int32(f.number(2)),
 		restart: f.number(3), applied: f.number(4), sent: f.number(5), refused: f.number(6),
 		hold: time.Duration(f.number(7)) * time.Millisecond,
+	}
+	if n > watermarkFields {
+		m.databases = f.word(watermarkFields)
 	}
 	for _, w := range f.list(8) {
 		m.settled = append(m.settled, event.Shard(f.uint32(w)))

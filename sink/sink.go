@@ -35,7 +35,9 @@ type Sink struct {
 
 	mu     sync.Mutex
 	stats  []*partitionStat // by partition; set once, read by Status at any time
-	known  []string         // masters of the target as last seen
+	known  []string         // nodes of the target as last seen that may be its masters
+	found  bool             // the target was seen; single tells that it is no cluster
+	single bool
 	warned time.Time
 	// unsupported are the kinds of things that were left out and logged.
 	unsupported map[string]bool
@@ -164,7 +166,7 @@ func (s *Sink) awaitTopic(ctx context.Context) error {
 	}
 }
 
-// awaitTarget checks the target as a whole before the group is joined: that it is a cluster, and that a new sink does not
+// awaitTarget checks the target as a whole before the group is joined: that it can be written to, and that a new sink does not
 // begin on keys that are not its own.
 func (s *Sink) awaitTarget(ctx context.Context) error {
 	for {
@@ -193,6 +195,7 @@ func (s *Sink) checkTarget(ctx context.Context) error {
 	w := &worker{s: s, slots: slot.Range{First: 0, Last: slot.Count - 1}, log: s.log, conns: map[string]*conn{}, hard: ctx}
 	defer w.disconnect()
 	defer context.AfterFunc(ctx, w.abort)()
+	w.shape = s.shapeOf(top, 0)
 	for i := range slot.Count {
 		n, ok := top.MasterOf(slot.Slot(i))
 		if !ok || n.Addr == "" {

@@ -27,6 +27,9 @@ type startInput struct {
 	// hold is the configured one.
 	hold    time.Duration
 	unready bool
+	// single: the target is no cluster, and a checkpoint speaks of all slots of the partition. databases is its map.
+	single    bool
+	databases string
 }
 
 // startPlan is where a partition starts.
@@ -108,6 +111,10 @@ func (in *startInput) sameLog() error {
 		if m.hold != in.hold {
 			return in.refuse(fmt.Sprintf("set expiry.hold to %s again, or give the sink another name and an empty target", m.hold),
 				"expiry times at the target are held by %s, and the configuration says %s: nobody could tell them apart", m.hold, in.hold)
+		}
+		if m.databases != in.databases {
+			return in.refuse(fmt.Sprintf("set databases to %s again, or give the sink another name and an empty target", m.databases),
+				"the target was filled with databases: %s, and the configuration says %s", m.databases, in.databases)
 		}
 	}
 	return nil
@@ -224,6 +231,12 @@ func (in *startInput) raiseToCheckpoints(p *startPlan) {
 				p.parts[s] = c
 			}
 			p.window = max(p.window, c.offset+1)
+		}
+	}
+	if in.single && len(p.done) > 0 {
+		most := slices.Max(p.done)
+		for i := range p.done {
+			p.done[i] = most
 		}
 	}
 }

@@ -47,6 +47,9 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 }
 
 func (w *worker) sweep(ctx context.Context, c *control) error {
+	if w.shape.single {
+		return w.sweepSingle(ctx, c)
+	}
 	var all []slot.Slot
 	for s := range c.slots.All() {
 		all = append(all, s)

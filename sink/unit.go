@@ -1,7 +1,6 @@
 package sink
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/redriver/redriver/event"
@@ -24,15 +23,13 @@ type unit struct {
 	blind    bool
 	// passedOver counts commands left out because they name keys of our own shape.
 	passedOver int
+	// db is the database of the target that the commands begin in, last the one they end in, more those between.
+	db, last uint32
+	more     []uint32
 }
-
-var errDatabase = errors.New("a cluster has database 0 only")
 
 // unitOf makes the unit of an event, with expiry times later by holdMs. scratch is reused between calls.
 func unitOf(e *event.Event, offset, holdMs int64, v *values, scratch *[][]byte) (*unit, error) {
-	if e.DB != 0 {
-		return nil, fmt.Errorf("event of database %d: %w: map the databases at the source", e.DB, errDatabase)
-	}
 	if e.Kind == event.Entry {
 		return v.entry(e, offset)
 	}

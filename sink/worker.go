@@ -31,6 +31,7 @@ type worker struct {
 	// connMu guards the map conns for abort.
 	connMu   sync.Mutex
 	conns    map[string]*conn
+	shape    shape
 	owner    []string // the node of each slot, counted from the partition's first
 	epoch    int64
 	target   target // what the nodes can load
@@ -242,7 +243,7 @@ func (w *worker) applyBatch(ctx context.Context, b *batch) error {
 
 // plan reads what the target says and decides where to start.
 func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
-	in := startInput{topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf, hold: w.s.cfg.ExpiryHold}
+	in := startInput{topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf, hold: w.s.cfg.ExpiryHold, single: w.shape.single, databases: w.shape.databases()}
 	var err error
 	if in.checkpoints, in.watermarks, err = w.readOwn(); err != nil {
 		return startPlan{}, nil, err
@@ -287,6 +288,7 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.dropIntake()
 	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, p)
 	w.in.values = w.newValues()
+	w.in.shape = w.shape
 	w.next, w.window, w.refused = p.offset, p.window, p.refused
 	w.stale, w.marksDue, w.bad = stale, true, nil
 	w.stat.applied.Store(w.next)
