@@ -12,6 +12,7 @@ import (
 	"github.com/redriver/redriver/offsets"
 	"github.com/redriver/redriver/redis/slot"
 	"github.com/redriver/redriver/redis/topology"
+	"github.com/redriver/redriver/source"
 )
 
 // Check looks at everything that the connectors need and writes nothing. It goes on after a failure that does not hide
@@ -29,7 +30,7 @@ func (r *Runner) Check(ctx context.Context) error {
 	}
 	errs = append(errs, r.checkLoops(found))
 	if errs[0] == nil {
-		errs = append(errs, r.checkTopics(ctx))
+		errs = append(errs, r.checkTopics(ctx, found))
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -48,20 +49,14 @@ func (r *Runner) checkKafka(ctx context.Context) error {
 	}
 }
 
-// checkRedis discovers the cluster of a connector. A server that is loading its data set passes: it will be ready.
+// checkRedis finds the cluster or the server of a connector. A server that is loading its data set passes: it will be ready.
 func (r *Runner) checkRedis(ctx context.Context, c *Connector) (*topology.Topology, error) {
-	t, err := topology.Discover(ctx, c.Dialer(), c.Seeds())
+	t, err := topology.Find(ctx, c.Dialer(), c.Seeds(), nil)
 	what := "check " + c.Kind + " " + c.Name
 	switch {
 	case err != nil && strings.Contains(err.Error(), "LOADING "):
 		r.log.Warn("a Redis server is reading its data set, going on", slog.String("connector", c.Name), slog.Any("err", err))
 		return nil, nil
-	case err != nil && errors.Is(err, topology.ErrNotCluster):
-		// The hint of the package speaks of more than this version carries.
-		return nil, &CheckError{
-			Code: CodeTopology, What: fmt.Sprintf("%s at %s", what, strings.Join(c.Seeds(), ", ")),
-			Err: topology.ErrNotCluster, Hint: "this version carries clusters only: name a node of one, or set cluster-enabled yes there",
-		}
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", what, err)
 	case t.Uncovered.Len() == slot.Count:
@@ -75,7 +70,7 @@ func (r *Runner) checkRedis(ctx context.Context, c *Connector) (*topology.Topolo
 	return t, nil
 }
 
-// checkLoops refuses a copy of a cluster into itself, which names of hosts do not always show.
+// checkLoops refuses a copy of a deployment into itself, which names of hosts do not always show.
 func (r *Runner) checkLoops(found map[string]*topology.Topology) error {
 	var errs []error
 	for i := range r.cfg.Connectors {
@@ -86,10 +81,11 @@ func (r *Runner) checkLoops(found map[string]*topology.Topology) error {
 				continue
 			}
 			for _, s := range found[from.Name].Shards {
-				if _, same := found[to.Name].Node(s.Master.ID); same {
+				_, same := found[to.Name].Node(s.Master.ID)
+				if same || found[to.Name].Single && found[to.Name].RunID == found[from.Name].RunID {
 					errs = append(errs, &CheckError{
 						Code: CodeTarget, What: "check sink " + to.Name,
-						Err: fmt.Errorf("node %s belongs to the cluster of source %s", s.Master.Addr, from.Name), Hint: "a cluster cannot be copied into itself: correct redis.address",
+						Err: fmt.Errorf("node %s belongs to source %s", s.Master.Addr, from.Name), Hint: "a deployment cannot be copied into itself: correct redis.address",
 					})
 					break
 				}
@@ -100,7 +96,7 @@ func (r *Runner) checkLoops(found map[string]*topology.Topology) error {
 }
 
 // checkTopics finds a data topic with other partitions than configured before the source creates anything beside it.
-func (r *Runner) checkTopics(ctx context.Context) error {
+func (r *Runner) checkTopics(ctx context.Context, found map[string]*topology.Topology) error {
 	adm, err := r.cfg.Worker.Kafka.Admin()
 	if err != nil {
 		return err
@@ -115,9 +111,10 @@ func (r *Runner) checkTopics(ctx context.Context) error {
 			continue
 		}
 		t, err := kafka.Describe(ctx, adm, offsets.ChangesTopic(c.Prefix()))
-		want := int32(c.values.integer("topic.partitions"))
+		look := found[c.Name]
+		want := source.PartitionsOf(int32(c.values.integer(keyPartitions)), look != nil && look.Single)
 		switch {
-		case errors.Is(err, kafka.ErrNoTopic):
+		case errors.Is(err, kafka.ErrNoTopic), look == nil && c.values.integer(keyPartitions) == 0:
 		case err != nil:
 			errs = append(errs, &CheckError{
 				Code: CodeKafka, What: "check source " + c.Name, Err: err,

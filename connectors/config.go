@@ -112,7 +112,7 @@ func (cfg *Config) checkTogether(fault func(Fault)) {
 			if a.Kind != b.Kind && same {
 				fault(Fault{
 					"connector " + b.Name, keyAddress, fmt.Sprintf("is that of %s too, with the same topic.prefix", a.Name),
-					"a cluster cannot be copied into itself: name the other one",
+					"a deployment cannot be copied into itself: name the other one",
 				})
 			}
 		}
@@ -139,7 +139,7 @@ func (cfg *Config) sourceConfig(c *Connector) source.Config {
 	v := c.values
 	return source.Config{
 		Connector: c.Name, Prefix: c.Prefix(), Kafka: cfg.Worker.Kafka, Dialer: c.Dialer(), Seeds: c.Seeds(),
-		Partitions:         int32(v.integer("topic.partitions")),
+		Partitions:         int32(v.integer(keyPartitions)),
 		Replication:        int16(v.integer("topic.replication")),
 		DataDir:            filepath.Join(cfg.Worker.DataDir, "spool"),
 		SpoolMemoryBytes:   v.integer("spool.memory.bytes"),
@@ -161,8 +161,11 @@ const DefaultExpiryHold = 87600 * time.Hour
 // sinkConfig is for sink.New.
 func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 	v := c.values
+	databases, _ := sink.ParseDatabases(v.text(keyDatabases)) // checked when it was read
 	return sink.Config{
 		Name: c.Name, Prefix: c.Prefix(), Kafka: cfg.Worker.Kafka, Dialer: c.Dialer(), Seeds: c.Seeds(),
+		Databases:      databases,
+		Unmapped:       sink.UnmappedPolicy(v.text("databases.unmapped")),
 		ExistingKeys:   sink.ExistingKeys(v.text("target.existing.keys")),
 		Sweep:          sink.SweepPolicy(v.text("sweep.policy")),
 		SweepMax:       v.fraction("sweep.max"),

@@ -74,7 +74,7 @@ func TestFaults(t *testing.T) {
 		{"no type", strings.Replace(minimal, "    type: source\n", "", 1), []string{"connector a: type is missing"}},
 		{"mistyped type", strings.Replace(minimal, "type: source", "type: sorce", 1), []string{`type: "sorce": want source or sink; did you mean source?`}},
 		{"no number", minimal + "    topic.partitions: many\n", []string{`topic.partitions: "many": want a whole number (line 9)`}},
-		{"out of bounds", minimal + "    topic.partitions: 16385\n", []string{`topic.partitions: "16385": out of bounds, want 1 to 16384`}},
+		{"out of bounds", minimal + "    topic.partitions: 16385\n", []string{`topic.partitions: "16385": out of bounds, want 0 to 16384`}},
 		{"duration without unit", minimal + "    link.timeout: 60\n", []string{`link.timeout: "60": want a time with its unit`}},
 		{"size", minimal + "    spool.disk.bytes: 8 parsecs\n", []string{"want a number of bytes or one with its unit"}},
 		{"nested", minimal + "    topic:\n      partitions: 3\n", []string{"connector a: topic is nested (line 10)"}},
@@ -110,12 +110,12 @@ connectors:
   a:
     type: source
     topic.prefix: "a b"
-    topic.partitions: 0
+    topic.partitions: -1
   b:
     type: sink
 `, []string{
 			"worker: unknown key \"spool\"", "worker: kafka.brokers is missing", "worker: log.level: \"loud\"",
-			"connector a: redis.address is missing", "connector a: topic.partitions: \"0\"", "connector a: topic.prefix: \"a b\"",
+			"connector a: redis.address is missing", "connector a: topic.partitions: \"-1\"", "connector a: topic.prefix: \"a b\"",
 			"connector b: redis.address is missing", "connector b: topic.prefix is missing",
 		}},
 	} {
@@ -235,7 +235,7 @@ func TestEffectiveConfigurationIsAConfiguration(t *testing.T) {
 	if err != nil || again.String() != cfg.String() {
 		t.Errorf("%v\n%s", err, cfg)
 	}
-	for _, want := range []string{"topic.partitions: 32", "log.level: info", "redis.address: redis-1:6379"} {
+	for _, want := range []string{"topic.partitions: 0", "log.level: info", "redis.address: redis-1:6379"} {
 		if !strings.Contains(cfg.String(), want) {
 			t.Errorf("no %s in\n%s", want, cfg)
 		}

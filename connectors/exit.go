@@ -54,7 +54,7 @@ func (c Code) Meaning() string {
 	case CodeRedisRefuses:
 		return "Redis refuses us: password, user, rights or TLS"
 	case CodeTopology:
-		return "not a cluster, or one that cannot be used as it is"
+		return "a deployment of Redis that cannot be used as it is"
 	case CodeKafka:
 		return "Kafka cannot be reached, or refuses us"
 	case CodeTopic:
@@ -128,7 +128,7 @@ func codeOfRedis(err error) Code {
 	switch {
 	case errors.Is(err, topology.ErrAuth), errors.Is(err, topology.ErrPermission), errors.Is(err, topology.ErrTLS), refused(err):
 		return CodeRedisRefuses
-	case errors.Is(err, topology.ErrNotCluster), errors.Is(err, topology.ErrUnusable):
+	case errors.Is(err, topology.ErrNotCluster), errors.Is(err, topology.ErrUnusable), errors.Is(err, topology.ErrSeveralMasters):
 		return CodeTopology
 	case errors.Is(err, topology.ErrUnreachable):
 		return CodeRedisUnreachable

@@ -73,6 +73,8 @@ const (
 	keyLogFormat = "log.format"
 
 	keyExpiryHold = "expiry.hold"
+	keyPartitions = "topic.partitions"
+	keyDatabases  = "databases"
 )
 
 // WorkerKeys is the table of the section "worker".
@@ -130,7 +132,8 @@ func commonKeys() []Key {
 		},
 		{
 			Name: keyAddress, Type: TypeList, Required: true, check: checkAddresses,
-			Doc: "Addresses of nodes of the Redis cluster, host:port. Any one node is enough; more help when one is down.",
+			Doc: "Addresses of Redis, host:port. Of a cluster any one node is enough, more help when one is down. Of a single server its own; of " +
+				"a pair both, so that the master is found after a failover. Which of these it is the servers say.",
 		},
 		{Name: keyUsername, Type: TypeText, Doc: "User of Redis; without it the default user."},
 		{Name: keyPassword, Type: TypeText, Secret: true, Doc: "Password of Redis. Better a `${file:...}` or `${env:...}` than the text itself."},
@@ -150,8 +153,10 @@ func commonKeys() []Key {
 func SourceKeys() []Key {
 	return []Key{
 		{
-			Name: "topic.partitions", Type: TypeInt, Default: "32", Min: "1", Max: "16384",
-			Doc: "Partitions of the data topic. They share the 16384 slots evenly, and cannot change while the topic is used.",
+			Name: keyPartitions, Type: TypeInt, Default: "0", Min: "0", Max: "16384",
+			Doc: "Partitions of the data topic. They share the 16384 slots evenly, and cannot change while the topic is used. 0 takes 32 for a " +
+				"cluster, and 1 for a single server or a pair: with one the log has the server's total order; with more the order holds by slot, and " +
+				"commands whose keys lie in several slots are divided (`DEL`, `UNLINK`, `MSET`) or stop the source (`RENAME`, `SWAPDB`, ...).",
 		},
 		{
 			Name: "topic.replication", Type: TypeInt, Default: "0", Min: "0", Max: "32767",
@@ -206,6 +211,17 @@ func SinkKeys() []Key {
 			Doc: "What the source has and the target cannot have, such as expiry times of hash fields before Redis 7.4 and Valkey 9, or values of " +
 				"modules it does not load: stop with the key's name; skip such values, which are counted and not at the target then; keep the values " +
 				"without it (fields without their expiry), and stop where nothing could be kept.",
+		},
+		{
+			Name: keyDatabases, Type: TypeText, Default: "all", check: checkDatabases,
+			Doc: "Which database of the source goes into which of the target: `all`, each into its own, or pairs such as `0:0,3:1`. A cluster " +
+				"has database 0 only. The sink keeps its own keys in the lowest one that it fills, and cannot change the map in its life. With `all` " +
+				"every database of a single target belongs to the sink.",
+		},
+		{
+			Name: "databases.unmapped", Type: TypeChoice, Default: string(sink.UnmappedStop),
+			Choices: []string{string(sink.UnmappedStop), string(sink.UnmappedSkip)},
+			Doc:     "What happens with writes in databases that go nowhere: the sink stops and names them, or leaves them out.",
 		},
 		{
 			Name: keyExpiryHold, Type: TypeDuration, Default: "87600h", Min: "0s", Max: "262800h",

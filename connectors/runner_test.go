@@ -128,11 +128,11 @@ func trimmed(t *testing.T, broker, prefix string) error {
 
 func TestCheckFindsAllFaults(t *testing.T) {
 	w := testkit.New(t)
-	single := w.Server("")
+	unformed := w.Server("", "--cluster-enabled", "yes")
 	cfg, err := connectors.NewConfig(
 		map[string]string{"data.dir": w.Path("data"), "kafka.brokers": fmt.Sprintf("127.0.0.1:%d", w.Port()), "kafka.timeout": "1s"},
 		map[string]map[string]string{
-			"in":  {"type": "source", "topic.prefix": "p", "redis.address": single.Addr()},
+			"in":  {"type": "source", "topic.prefix": "p", "redis.address": unformed.Addr()},
 			"out": {"type": "sink", "topic.prefix": "p", "redis.address": fmt.Sprintf("127.0.0.1:%d", w.Port()), "redis.timeout": "1s"},
 		}, nil)
 	if err != nil {

@@ -103,7 +103,7 @@ func (cfg *Config) settleSource(ctx context.Context, adm *kadm.Client, con *Conn
 }
 
 func masterPositions(ctx context.Context, con *Connector) (map[string]event.Position, error) {
-	top, err := topology.Discover(ctx, con.Dialer(), con.Seeds())
+	top, err := topology.Find(ctx, con.Dialer(), con.Seeds(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redriver/redriver/sink"
 )
 
 // Values are checked values of a table, with the defaults filled in.
@@ -285,6 +287,11 @@ func checkAddresses(text string) error {
 		return errors.New(strings.Join(errs, "; "))
 	}
 	return nil
+}
+
+func checkDatabases(text string) error {
+	_, err := sink.ParseDatabases(text)
+	return err
 }
 
 func checkAbsolute(text string) error {

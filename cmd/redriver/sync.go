@@ -22,6 +22,7 @@ import (
 // syncOptions are the arguments of sync.
 type syncOptions struct {
 	from, to, dir, brokers, prefix, existing string
+	databases                                string
 	partitions                               int
 	untilSynced, noProgress                  bool
 	logLevel, logFormat                      string
@@ -31,12 +32,14 @@ func (a *app) syncCommand() *cobra.Command {
 	var o syncOptions
 	c := &cobra.Command{
 		Use:   "sync --from redis://HOST:PORT --to redis://HOST:PORT --data-dir DIR",
-		Short: "Copy one cluster into another and keep it so, in one process",
+		Short: "Copy one deployment of Redis into another and keep it so, in one process",
 		Long: `Runs a source and a sink in this process, with a broker of its own inside it unless --kafka names a real one. What was
 read and where it stands lies in the data folder: the same command with the same folder goes on where the last one
 ended, also after a crash.
 
-The address is that of any node of the cluster, or of several with commas between. A password can be given in the
+The address is that of any node of a cluster, of a single server, or of both nodes of a pair with a comma between; what
+it is the servers say. redis://host:port/3 carries that database alone, into the one that --to names, 0 if none is named.
+A password can be given in the
 address (redis://user:password@host:port, with %-escapes), where other users of this machine may see it, or by the
 environment variables REDRIVER_FROM_PASSWORD and REDRIVER_TO_PASSWORD. rediss:// means TLS; behind a question mark may
 stand ca=FILE, cert=FILE, key=FILE, server_name=NAME and verify=none, with & between.
@@ -49,12 +52,13 @@ from the source again, in full if need be. While it runs, what the sink has appl
 		Args: noArgs,
 	}
 	f := c.Flags()
-	f.StringVar(&o.from, "from", "", "a node of the source, redis://[user[:password]@]host:port (required)")
+	f.StringVar(&o.from, "from", "", "a node of the source, redis://[user[:password]@]host:port[/database] (required)")
 	f.StringVar(&o.to, "to", "", "a node of the target (required)")
 	f.StringVar(&o.dir, "data-dir", "", "folder for what has to outlive the process; made if missing (required)")
 	f.StringVar(&o.brokers, "kafka", "", "brokers of a real Kafka, host:port with commas, instead of the one inside")
 	f.StringVar(&o.prefix, "prefix", "redriver", "names the topics and the connectors")
-	f.IntVar(&o.partitions, "partitions", 32, "partitions of the data topic")
+	f.IntVar(&o.partitions, "partitions", 0, "partitions of the data topic; 0: 32 for a cluster, 1 for a single server, which keeps its total order")
+	f.StringVar(&o.databases, "databases", "all", "which database of the source goes into which of the target, such as 0:0,3:1; all: each into its own")
 	f.StringVar(&o.existing, "existing-keys", "refuse", "what to do when the target holds keys: refuse, replace or keep")
 	f.BoolVar(&o.untilSynced, "until-synced", false, "end when everything written before that moment is at the target")
 	f.BoolVar(&o.noProgress, "no-progress", false, "log only, also on a terminal")
@@ -212,13 +216,17 @@ func isFree(port int) bool {
 }
 
 func (a *app) syncConfig(o syncOptions, dir, brokers string) (*connectors.Config, error) {
-	from, err1 := a.redisAddress("--from", o.from, "REDRIVER_FROM_PASSWORD")
-	to, err2 := a.redisAddress("--to", o.to, "REDRIVER_TO_PASSWORD")
-	if err := errors.Join(err1, err2); err != nil {
+	fromAddress, fromDB, err4 := cutDatabase("--from", o.from)
+	toAddress, toDB, err5 := cutDatabase("--to", o.to)
+	from, err1 := a.redisAddress("--from", fromAddress, "REDRIVER_FROM_PASSWORD")
+	to, err2 := a.redisAddress("--to", toAddress, "REDRIVER_TO_PASSWORD")
+	databases, unmapped, err3 := databaseMap(o.databases, fromDB, toDB)
+	if err := errors.Join(err4, err5, err1, err2, err3); err != nil {
 		return nil, &usageError{err: err}
 	}
 	from["type"], from["topic.prefix"], from["topic.partitions"] = connectors.KindSource, o.prefix, strconv.Itoa(o.partitions)
 	to["type"], to["topic.prefix"], to["target.existing.keys"] = connectors.KindSink, o.prefix, o.existing
+	to["databases"], to["databases.unmapped"] = databases, unmapped
 	worker := map[string]string{
 		"data.dir": filepath.Join(dir, "worker"), "kafka.brokers": brokers, "log.level": o.logLevel, "log.format": o.logFormat,
 	}
