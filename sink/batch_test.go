@@ -112,7 +112,7 @@ func TestUnit(t *testing.T) {
 	wire = resp.AppendCommand(wire, "INCR", "k")
 	u := &unit{commands: wire, blind: true}
 	var scratch [][]byte
-	if err := u.inspect(3, 0, &scratch); err != nil {
+	if err := u.inspect(3, 0, nil, &scratch); err != nil {
 		t.Fatal(err)
 	}
 	want := resp.AppendCommand(resp.AppendCommand(nil, "SET", "k", "1"), "INCR", "k")
@@ -124,12 +124,12 @@ func TestUnit(t *testing.T) {
 	}
 	for _, wrong := range []string{"*1\r\n$3\r\nSE", "garbage", "*0\r\n"} {
 		u := &unit{commands: []byte(wrong), blind: true}
-		if err := u.inspect(1, 0, &scratch); err == nil {
+		if err := u.inspect(1, 0, nil, &scratch); err == nil {
 			t.Errorf("%q: no error", wrong)
 		}
 	}
 	u = &unit{commands: resp.AppendCommand(nil, "SET", "k", "1"), blind: true}
-	if err := u.inspect(2, 0, &scratch); err == nil {
+	if err := u.inspect(2, 0, nil, &scratch); err == nil {
 		t.Error("a command is missing and nobody minds")
 	}
 }

@@ -67,8 +67,10 @@ func (l *tape) chunks(v sampleValue, cut func() int, upTo int) {
 }
 
 func testValues() *values {
-	return &values{sink: "t", holdMs: 1000, target: target{format: rdb.Format{Version: 13}}, policy: UnsupportedStop, rebuildBytes: 1000,
-		note: func(string, []byte) {}}
+	return &values{
+		sink: "t", holdMs: 1000, target: target{format: rdb.Format{Version: 13}}, policy: UnsupportedStop, rebuildBytes: 1000,
+		note: func(string, []byte) {},
+	}
 }
 
 // play has an intake read the tapes' records and returns the units it makes.

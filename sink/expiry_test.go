@@ -65,7 +65,7 @@ func TestExpiryTimesAreHeldAndConditionsLeftOut(t *testing.T) {
 func TestHeldCommandsOfAUnitKeepTheirPlace(t *testing.T) {
 	u := &unit{blind: true, commands: resp.AppendCommand(resp.AppendCommand(resp.AppendCommand(nil, "HSET", "k", "f", "1"), "PEXPIREAT", "k", "500"), "HDEL", "k", "g")}
 	var scratch [][]byte
-	if err := u.inspect(3, 1000, &scratch); err != nil {
+	if err := u.inspect(3, 1000, nil, &scratch); err != nil {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf("%s%s%s", resp.AppendCommand(nil, "HSET", "k", "f", "1"), resp.AppendCommand(nil, "PEXPIREAT", "k", "1500"), resp.AppendCommand(nil, "HDEL", "k", "g"))

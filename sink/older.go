@@ -58,6 +58,8 @@ type translation struct {
 	// lacks says what the target has not; dst is what can be kept without it.
 	lacks    string
 	keepable bool
+	// sameKind: the command is the same but for its payload.
+	sameKind bool
 }
 
 func (t *translation) add(words ...string) {
@@ -82,7 +84,6 @@ const (
 	whatReferences    = "way to remove entries from a stream's groups too"
 	whatIdleConsumers = "consumers without pending entries"
 	whatFieldKeepTTL  = "way to set hash fields that keep their expiry"
-	whatFieldExpiryX  = "expiry times of hash fields"
 )
 
 // since is from when on a command or a form of it is understood; valkey 0: never so far.
@@ -102,10 +103,13 @@ var (
 	sinceConditionals = since{804, 801} // of SET and DEL on the value; what is in the log has taken effect
 )
 
+// isOld tells whether there is a command that the target might not understand.
+func (d dialect) isOld() bool { return d.version != 0 && !(d.knows(sinceMSetEx) && d.knows(sinceBitOps)) }
+
 // translate writes what stands for a command at an older target. ok is false for a command that it understands as it is.
 // Conditions are left out where they are the trouble: what is in the log took effect at the source.
 func (d dialect) translate(dst []byte, args [][]byte) (t translation, ok bool) {
-	if d.version == 0 || len(args) < 2 || d.knows(sinceMSetEx) && d.knows(sinceBitOps) {
+	if !d.isOld() || len(args) < 2 {
 		return translation{}, false
 	}
 	t = translation{d: d, dst: dst}

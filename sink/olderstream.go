@@ -191,7 +191,7 @@ func (t *translation) hsetEx(args [][]byte) bool {
 		return true
 	}
 	if !t.d.knows(sinceFieldExpiry) {
-		t.without(whatFieldExpiryX, true)
+		t.without(whatFieldExpiry, true)
 		return true
 	}
 	fields := [][]byte{[]byte("HPEXPIREAT"), args[1], at, []byte("FIELDS"), args[from+1]}
@@ -206,7 +206,7 @@ func (t *translation) hsetEx(args [][]byte) bool {
 // Redis 8.6 alone.
 func (t *translation) fieldExpiry(args [][]byte) bool {
 	if !t.d.knows(sinceFieldExpiry) {
-		t.without(whatFieldExpiryX, true)
+		t.without(whatFieldExpiry, true)
 		return true
 	}
 	first := optionsFirst(args, 1)

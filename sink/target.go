@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/redriver/redriver/redis/own"
@@ -13,6 +14,8 @@ import (
 type target struct {
 	// format is that of its own payloads; the zero value: not known, so that payloads go as they came.
 	format rdb.Format
+	// dialect is the commands that it understands.
+	dialect dialect
 	// name is for messages, such as "redis 7.0.15"; it may be empty.
 	name string
 }
@@ -30,6 +33,13 @@ func (t target) less(o target) bool {
 }
 
 func (t target) and(o target) target {
+	d := t.dialect.and(o.dialect)
+	t = t.andFormat(o)
+	t.dialect = d
+	return t
+}
+
+func (t target) andFormat(o target) target {
 	switch {
 	case t.format.Version == 0 || !t.less(o) && t.format != o.format:
 		return o
@@ -60,6 +70,7 @@ func (w *worker) learn() (target, error) {
 			return target{}, err
 		}
 		t.name = w.serverName(w.ownerOf(s))
+		t.dialect = dialectOf(t.name)
 		least = least.and(t)
 	}
 	return least, nil
@@ -88,6 +99,38 @@ func (w *worker) serverName(addr string) (name string) {
 		return nil
 	})
 	return name
+}
+
+// dialectOf reads "redis 7.0.15"; forks of Redis 7.2 count as it.
+func dialectOf(name string) dialect {
+	vendor, version, _ := strings.Cut(name, " ")
+	major, rest, _ := strings.Cut(version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, err1 := strconv.Atoi(major)
+	b, err2 := strconv.Atoi(minor)
+	if err1 != nil || err2 != nil {
+		return dialect{}
+	}
+	d := dialect{valkey: vendor == "valkey", version: 100*a + b}
+	if vendor != "redis" && !d.valkey {
+		d.version = min(d.version, 702)
+	}
+	return d
+}
+
+// and is what both understand. The zero dialect is not known and says nothing.
+func (d dialect) and(o dialect) dialect {
+	switch {
+	case d.version == 0:
+		return o
+	case o.version == 0:
+		return d
+	case d.valkey == o.valkey:
+		return dialect{d.valkey, min(d.version, o.version)}
+	case d.valkey:
+		return dialect{version: min(o.version, 702)}
+	}
+	return dialect{version: min(d.version, 702)}
 }
 
 // relearn makes sure that a changed topology did not bring a node that loads less than what was planned with.

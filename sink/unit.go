@@ -34,13 +34,14 @@ func unitOf(e *event.Event, offset, holdMs int64, v *values, scratch *[][]byte) 
 		return v.entry(e, offset)
 	}
 	u := &unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
-	err := u.inspect(int(e.Count), holdMs, scratch)
+	err := u.inspect(int(e.Count), holdMs, v, scratch)
 	return u, err
 }
 
 // inspect walks over the commands, finds out whether all are blind, and leaves out those that name keys of our own shape:
-// what another redriver keeps at the source is no user's data, and must never meet our own keys. Expiry times are held.
-func (u *unit) inspect(want int, holdMs int64, scratch *[][]byte) error {
+// what another redriver keeps at the source is no user's data, and must never meet our own keys. Expiry times are held, and
+// what the target is too old for is written as it understands it.
+func (u *unit) inspect(want int, holdMs int64, v *values, scratch *[][]byte) error {
 	rest := u.commands
 	var kept []byte // valid once changed
 	changed := false
@@ -50,33 +51,45 @@ func (u *unit) inspect(want int, holdMs int64, scratch *[][]byte) error {
 			kept = append(kept, u.commands[:len(u.commands)-len(rest)]...)
 		}
 	}
-	for len(rest) > 0 {
+	seen := 0
+	for ; len(rest) > 0; seen++ {
 		n, args, err := resp.ParseCommand(rest, (*scratch)[:0])
 		if err != nil {
-			return fmt.Errorf("parse command %d of unit: %w", u.count+u.passedOver+1, err)
+			return fmt.Errorf("parse command %d of unit: %w", seen+1, err)
 		}
 		*scratch = args
 		if len(args) == 0 {
-			return fmt.Errorf("parse command %d of unit: it is empty", u.count+u.passedOver+1)
+			return fmt.Errorf("parse command %d of unit: it is empty", seen+1)
 		}
+		raw := rest[:n]
 		if len(args) > 1 && own.Is(args[1]) {
 			change()
 			u.passedOver++
 			rest = rest[n:]
 			continue
 		}
-		if held, ok := holdExpiry(nil, args, holdMs); ok {
+		blind := isBlind(args)
+		held, ok := holdExpiry(nil, args, holdMs)
+		if ok {
 			change()
-			kept = append(kept, held...)
-		} else if changed {
-			kept = append(kept, rest[:n]...)
+			raw = held
 		}
-		u.count++
-		u.blind = u.blind && isBlind(args)
+		count := 1
+		if t, ok, err := v.command(args, held); err != nil {
+			return err
+		} else if ok {
+			change()
+			raw, count, blind = t.dst, t.n, blind && t.sameKind
+		}
+		if changed {
+			kept = append(kept, raw...)
+		}
+		u.count += count
+		u.blind = u.blind && blind
 		rest = rest[n:]
 	}
-	if u.count+u.passedOver != want {
-		return fmt.Errorf("unit holds %d commands, not %d", u.count+u.passedOver, want)
+	if seen != want {
+		return fmt.Errorf("unit holds %d commands, not %d", seen, want)
 	}
 	if changed {
 		u.commands = kept

@@ -7,7 +7,7 @@ import (
 )
 
 func words(s string) (out [][]byte) {
-	for _, w := range strings.FieldsSeq(s) {
+	for w := range strings.FieldsSeq(s) {
 		out = append(out, []byte(w))
 	}
 	return out
