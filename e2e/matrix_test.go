@@ -88,8 +88,13 @@ func carryInto(t *testing.T, broker, from string, targets []string) map[string]p
 	p := newPipeline(t, w, broker, source)
 	p.run(p.sourceConfig("topic.partitions", "4"))
 	sinks := make([]*testkit.Redriver, len(targets))
-	for i := range targets {
-		sinks[i] = p.run(p.sinkConfig(fmt.Sprint("to-", i), clusters[i], "target.unsupported", "keep"))
+	for i, to := range targets {
+		policy := "keep"
+		if lacksCommands(to) {
+			policy = "skip"
+		}
+		// A name of its own: the broker waits for members of a group that were killed.
+		sinks[i] = p.run(p.sinkConfig(fmt.Sprint(p.prefix, "-", i), clusters[i], "target.unsupported", policy))
 	}
 	arrived := func() {
 		for i := range targets {
@@ -103,7 +108,9 @@ func carryInto(t *testing.T, broker, from string, targets []string) map[string]p
 	arrived()
 	out := map[string]pairOutcome{}
 	for i, to := range targets {
-		r, err := verify.Compare(t.Context(), verify.At(source.Addrs()...), verify.At(clusters[i].Addrs()...), verify.Options{Rounds: 3, ExpiryHold: hold})
+		r, err := verify.Compare(t.Context(), verify.At(source.Addrs()...), verify.At(clusters[i].Addrs()...), verify.Options{
+			Rounds: 3, ExpiryHold: hold, TTLTolerance: tolerance(from),
+		})
 		if err != nil {
 			t.Errorf("%s into %s: %v", from, to, err)
 			continue
@@ -123,8 +130,10 @@ func judge(t *testing.T, from, to string, r verify.Result) string {
 	if knowsFieldExpiry(from) && !knowsFieldExpiry(to) {
 		allowed[verify.FieldExpiry] = "fields of hashes do not expire"
 	}
-	if to == "redis-5.0" || to == "redis-6.0" {
+	if lacksCommands(to) && !lacksCommands(from) {
 		allowed[verify.Group] = "consumers without pending entries are missing"
+		allowed[verify.Missing] = "ZRANGESTORE, ZDIFFSTORE and GEOSEARCHSTORE are left out"
+		allowed[verify.Value] = "XADD and XTRIM do not trim by ID"
 	}
 	var notes []string
 	for _, k := range verify.Kinds {
@@ -142,6 +151,18 @@ func judge(t *testing.T, from, to string, r verify.Result) string {
 	}
 	return "identical, but " + strings.Join(notes, "; ")
 }
+
+// tolerance is how exactly the points in time are known: masters before 7 tell how long keys have to live, and not since
+// when.
+func tolerance(from string) time.Duration {
+	if strings.HasPrefix(from, "redis-5") || strings.HasPrefix(from, "redis-6") {
+		return time.Second
+	}
+	return 0
+}
+
+// lacksCommands: before 6.2 some commands that store a result have no counterpart.
+func lacksCommands(version string) bool { return version == "redis-5.0" || version == "redis-6.0" }
 
 func knowsFieldExpiry(version string) bool {
 	return version == "redis-7.4" || strings.HasPrefix(version, "redis-8") || strings.HasPrefix(version, "valkey-9")

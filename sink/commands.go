@@ -30,7 +30,11 @@ func (v *values) command(args [][]byte, held []byte) (t translation, ok bool, er
 	if !ok || t.lacks == "" {
 		return t, ok, nil
 	}
-	err = v.without(t.lacks, args[1], t.keepable)
+	key := args[1]
+	if isWord(args[0], "XGROUP") && len(args) > 2 {
+		key = args[2]
+	}
+	err = v.without(t.lacks, key, t.keepable)
 	if errors.Is(err, errLeftOut) {
 		return translation{}, true, nil
 	}
