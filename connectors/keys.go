@@ -246,7 +246,7 @@ func SinkKeys() []Key {
 			Doc: "Largest event that is put together from its chunks. It has to hold what `unit.max.bytes` of the source lets through.",
 		},
 		{
-			Name: "rebuild.bytes", Type: TypeSize, Default: "8MiB", Min: "1KiB", Max: "1GiB",
+			Name: "rebuild.bytes", Type: TypeSize, Default: "1MiB", Min: "1KiB", Max: "1GiB",
 			Doc: "Values of a snapshot above this size are not held in memory: they are built in pieces under another key of the same slot, which " +
 				"takes the key's place in the end.",
 		},

@@ -41,7 +41,7 @@ type control struct {
 
 const (
 	// A slot's transaction is executed in one go by the target, during which it serves nobody else.
-	maxGroupBytes    = 1 << 20
+	maxGroupBytes    = 256 << 10
 	maxGroupCommands = 1000
 )
 
