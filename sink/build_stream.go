@@ -62,6 +62,7 @@ func (b *builder) addStream(el *rdb.Element) {
 			b.command("XCFGSET", b.stage, []byte("IDMP-DURATION"), strconv.AppendUint(nil, el.Producers.DurationSec, 10),
 				[]byte("IDMP-MAXSIZE"), strconv.AppendUint(nil, el.Producers.MaxMessages, 10))
 		}
+	default: // messages of producers, see lacksRebuilt
 	}
 }
 

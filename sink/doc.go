@@ -83,8 +83,36 @@
 //  2. the new connection kills the old one: from here on its bytes are discarded
 //  3. the new connection reads the checkpoint: it is final
 //
+// # Values
+//
+// RESTORE judges a payload by the version in its footer and then by its type byte, so a payload goes with the least version
+// that knows its type (rdb.MinVersion), and is loaded by every server that knows the type. What the nodes themselves can load
+// is asked at every start, on every node, and again when the topology changes; the least capable one decides. A value of a
+// type that they do not know is encoded anew, and so is a hash whose fields expire while times are held: its payload has
+// exact ones (values.go). Both are one RESTORE, and blind. What a target cannot have at all follows Config.Unsupported.
+//
+// A value that comes in chunks and is larger than Config.RebuildBytes is never held: rebuild.go has how it is built in parts
+// under a staging key, redriver!s!<name>!<shard + 1>!{<tag>}, and chunks.go how its parts become units. The key changes at once,
+// with the last part:
+//
+//	UNLINK stage; RPUSH stage ...; SET checkpoint            each part a guarded unit, with the offset of its chunk
+//	RPUSH stage ...; SET checkpoint
+//	UNLINK k; RENAME stage k; PEXPIREAT k t; SET checkpoint
+//
+// A chunk may yield more than one transaction should hold, so a checkpoint can say that only the first parts of its record
+// are applied. What belongs to other keys goes on meanwhile, in the same batches. Parts are a function of the log and of the
+// configuration: whoever starts the partition again finds by the checkpoint what the staging key has.
+//
+// A lane that gives up an event leaves a staging key; the next record of the lane in the partition shows it, and removes it.
+// Nothing is looked for when a partition is taken over: while an event is open, reading begins at its first chunk, so every
+// staging key that is there will be met again, and either grows on or goes.
+//
+// What commands cannot make: IDLETIME and FREQ of such a key, when a consumer of a stream was last seen, pending entries whose
+// entry is deleted. A string has its full length from its first piece on, since it would be moved as it grows otherwise: the
+// target fills that much memory in one go.
+//
 // # Not in this version
 //
-// Targets that are no cluster, databases other than 0, expiry times held back for a late replay, values the target cannot
-// RESTORE, keys larger than memory, fingerprints of a snapshot on disk, slots of a partition that go on while one waits.
+// Targets that are no cluster, databases other than 0, commands and transactions of the stream larger than memory,
+// fingerprints of a snapshot on disk, slots of a partition that go on while one waits.
 package sink

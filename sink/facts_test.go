@@ -106,6 +106,7 @@ func tryFactsOf(payload string) (f facts, err error) {
 			line = fmt.Sprintf("pending %q %q %s at %d times %d", e.Group, e.Consumer, e.ID, e.DeliveredAtMs, e.DeliveryCount)
 		case rdb.ElementMessage:
 			f.messages++
+		default:
 		}
 		if line != "" {
 			f.lines = append(f.lines, line)
@@ -116,6 +117,7 @@ func tryFactsOf(payload string) (f facts, err error) {
 		f.lines = []string{text.String()}
 	case rdb.ValueSet, rdb.ValueZset, rdb.ValueHash:
 		slices.Sort(f.lines)
+	default:
 	}
 	f.lines = append(f.lines, "kind "+d.Kind().String())
 	return f, nil

@@ -14,19 +14,14 @@ import (
 	"github.com/redriver/redriver/redis/topology"
 )
 
-// exact sets one key's exact expiry time, in one step, so that it cannot meet a client that writes the key meanwhile.
-const exact = `local t = redis.call('PEXPIRETIME', KEYS[1])
-if t >= tonumber(ARGV[1]) then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', t - tonumber(ARGV[2]))) return 1 end
-return 0`
-
 const (
 	finishPage = 500
 	// sinksPrefix begins the names of all connections of sinks, see clientName.
 	sinksPrefix = "redriver."
 )
 
-// Finished tells what Finish did.
-type Finished struct{ Keys, Exact int64 }
+// Finished tells what Finish did: the keys it has seen, and those keys and fields of hashes whose time is exact now.
+type Finished struct{ Keys, Exact, Fields int64 }
 
 // Errors of Finish.
 var (
@@ -37,10 +32,11 @@ var (
 )
 
 // Finish ends a copy: node by node it sets exact expiry times where they were written with a hold, and then removes what
-// the sinks keep at that node, so that a node is never done twice. It needs Redis 7.0.
+// the sinks keep at that node, so that a node is never done twice. Before
+// Redis 7.0 a server tells what is left of a time and not the time, which may come out a millisecond off.
 //
 // Held times are those from hold less half of MinExpiryHold on, counted from now. A user's own expiry may be as far away:
-// it is changed by mistake only if Finish was interrupted within that node, or the scan shows the key twice.
+// it is changed by mistake only if Finish was interrupted within that node, or the scan shows the key, or the field, twice.
 func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, error) {
 	top, err := topology.Find(ctx, d, seeds, nil)
 	if err != nil {
@@ -65,6 +61,7 @@ func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, 
 		n, err := finishNode(ctx, d, addr, note)
 		all.Keys += n.Keys
 		all.Exact += n.Exact
+		all.Fields += n.Fields
 		if err != nil {
 			return all, fmt.Errorf("finish %s: %w: run it again, what is done stays done", addr, err)
 		}
@@ -269,37 +266,27 @@ func finishNode(ctx context.Context, d *topology.Dialer, addr string, n noted) (
 
 // database sets the exact times of one database, and returns the sinks' own keys in it.
 func (f *Finished) database(ctx context.Context, client *redis.Client, hold time.Duration) (ours []string, err error) {
-	script := redis.NewScript(exact)
-	if err := script.Load(ctx, client).Err(); err != nil {
-		return nil, fmt.Errorf("load script: %w", err)
+	e, err := newExacter(ctx, client, hold)
+	if err != nil {
+		return nil, err
 	}
-	from := time.Now().Add(hold - MinExpiryHold/2).UnixMilli()
 	err = scanKeys(ctx, client, "", func(keys []string) error {
-		var done []*redis.Cmd
-		_, err := client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, k := range keys {
-				switch {
-				case own.Is([]byte(k)):
-					ours = append(ours, k)
-				case hold > 0:
-					done = append(done, script.EvalSha(ctx, p, []string{k}, from, hold.Milliseconds()))
-				}
+		users := keys[:0:0]
+		for _, k := range keys {
+			if own.Is([]byte(k)) {
+				ours = append(ours, k)
+			} else {
+				users = append(users, k)
 			}
+		}
+		f.Keys += int64(len(users))
+		if hold == 0 {
 			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("set expiry times: %w", err)
 		}
-		for _, c := range done {
-			n, err := c.Int64()
-			if err != nil {
-				return fmt.Errorf("set expiry times: %w", err)
-			}
-			f.Exact += n
-		}
-		f.Keys += int64(len(keys))
-		return nil
+		keysSet, fieldsSet, err := e.page(ctx, users)
+		f.Exact += keysSet
+		f.Fields += fieldsSet
+		return err
 	})
-	f.Keys -= int64(len(ours))
 	return ours, err
 }

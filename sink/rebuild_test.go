@@ -254,11 +254,11 @@ func TestRebuildKilled(t *testing.T) {
 			checkpoints := func() string {
 				keys := client.Keys(t.Context(), "redriver!c!*").Val()
 				slices.Sort(keys)
-				text := ""
+				var text strings.Builder
 				for _, k := range keys {
-					text += client.Get(t.Context(), k).Val() + "\n"
+					fmt.Fprintln(&text, client.Get(t.Context(), k).Val())
 				}
-				return text
+				return text.String()
 			}
 			s := r.child(cfg)
 			kills, within, partly := 0, 0, 0

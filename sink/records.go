@@ -74,7 +74,9 @@ func parseCheckpoint(text string) (checkpoint, error) {
 	f := fieldsOf(text, n)
 	c := checkpoint{topicID: f.word(1), partition: int32(f.number(2)), offset: f.number(3)}
 	if n > 4 {
-		c.parts = int(f.number(4))
+		if c.parts = int(f.number(4)); c.parts < 1 {
+			f.check(errRecord)
+		}
 	}
 	if f.err != nil {
 		return checkpoint{}, fmt.Errorf("read checkpoint %.80q: %w", text, f.err)

@@ -205,11 +205,12 @@ func TestRecordsOfTheTarget(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", m.String(), got, err)
 		}
 	}
-	c := checkpoint{"AbC", 63, 1 << 50, 0}
-	if got, err := parseCheckpoint(string(c.append(nil))); err != nil || got != c {
-		t.Errorf("got %+v, %v", got, err)
+	for _, c := range []checkpoint{{"AbC", 63, 1 << 50, 0}, {"AbC", 63, 1 << 50, 17}} {
+		if got, err := parseCheckpoint(string(c.append(nil))); err != nil || got != c {
+			t.Errorf("got %+v, %v", got, err)
+		}
 	}
-	for _, text := range []string{"", "1", "2 x 1 1", "1 x 1 y", "1 x 1 1 1"} {
+	for _, text := range []string{"", "1", "2 x 1 1", "1 x 1 y", "1 x 1 1 y", "1 x 1 1 0", "1 x 1 1 1 1"} {
 		if _, err := parseCheckpoint(text); !errors.Is(err, errRecord) {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -199,6 +199,7 @@ func (v *values) lacks(el *rdb.Element) string {
 		if !v.target.format.HasProducers() {
 			return whatProducers
 		}
+	default:
 	}
 	return ""
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/redriver/redriver/internal/testkit/redistest"
 	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/redis/rdb"
+	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/slot"
 	"github.com/redriver/redriver/verify"
 )
@@ -259,5 +260,38 @@ func TestUnsupported(t *testing.T) {
 				t.Errorf("left at the target: %q", left)
 			}
 		})
+	}
+}
+
+// TestUnsupportedCommands: what sets the expiry of hash fields is left out for a target that knows none.
+func TestUnsupportedCommands(t *testing.T) {
+	text := func(commands ...string) (wire []byte) {
+		for _, c := range commands {
+			wire = resp.AppendCommand(wire, strings.Fields(c)...)
+		}
+		return wire
+	}
+	commands := text("INCR n", "HSET k f 1", "HPEXPIREAT k 1000 FIELDS 1 f", "hsetex k PXAT 1000 FIELDS 2 f 1 g 2", "HPERSIST k FIELDS 1 f", "SET s 1")
+	for _, c := range []struct {
+		policy  UnsupportedPolicy
+		version int
+		want    []byte
+		count   int
+	}{
+		{UnsupportedStop, 10, commands, 6},
+		{UnsupportedKeep, 12, commands, 6},
+		{UnsupportedKeep, 10, text("INCR n", "HSET k f 1", "HSET k f 1 g 2", "SET s 1"), 4},
+		{UnsupportedSkip, 10, text("INCR n", "HSET k f 1", "SET s 1"), 3},
+	} {
+		noted := 0
+		v := &values{policy: c.policy, target: target{format: rdb.FormatOf(c.version)}, note: func(string, []byte) { noted++ }}
+		var scratch [][]byte
+		u, err := unitOf(&event.Event{Kind: event.Unit, Key: []byte("k"), Commands: commands, Count: 6}, 1, 0, v, &scratch)
+		if err != nil || string(u.commands) != string(c.want) || u.count != c.count {
+			t.Errorf("%s at version %d: %d, %q, %v", c.policy, c.version, u.count, u.commands, err)
+		}
+		if want := 6 - c.count; noted < want {
+			t.Errorf("%s at version %d: %d counted", c.policy, c.version, noted)
+		}
 	}
 }

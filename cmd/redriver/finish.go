@@ -15,8 +15,9 @@ func (a *app) finishCommand() *cobra.Command {
 source still does to it has arrived. Finish sets the exact times, and removes what the sinks keep for themselves at the
 target. Stop the sinks first; they cannot go on afterwards.
 
-It can be interrupted and run again: a node that is done stays done. Expiry times of hash fields are not changed. The password can be given by the environment variable
-REDRIVER_TO_PASSWORD. The target has to be Redis 7.0 or newer.`,
+It can be interrupted and run again: a node that is done stays done. Keys of a target before Redis 7.0 may expire a
+millisecond earlier or later than at the source. The password can be given by the environment variable
+REDRIVER_TO_PASSWORD.`,
 		Example: `  redriver finish --to redis://new-1:6379`,
 		Args:    noArgs,
 	}
@@ -37,7 +38,7 @@ REDRIVER_TO_PASSWORD. The target has to be Redis 7.0 or newer.`,
 		if err != nil {
 			return err
 		}
-		say(a.stdout, "%s keys, %s of them have their exact expiry time now", count(done.Keys), count(done.Exact))
+		say(a.stdout, "%s keys, %s of them have their exact expiry time now, and %s fields of hashes", count(done.Keys), count(done.Exact), count(done.Fields))
 		return nil
 	}
 	return c

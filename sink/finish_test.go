@@ -1,0 +1,81 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/redis/resp"
+	"github.com/redriver/redriver/redis/topology"
+)
+
+// TestFinishOfEveryVersion: after it, keys and fields of hashes expire when they do at the source, at targets of every
+// version, whether they came in a snapshot or in the stream.
+func TestFinishOfEveryVersion(t *testing.T) {
+	at := time.Now().Add(time.Hour).Truncate(time.Second)
+	var all []sampleValue
+	for _, v := range samples(t) {
+		if v.typ != moduleType {
+			all = append(all, v)
+		}
+	}
+	for _, version := range targetVersions {
+		t.Run(version, func(t *testing.T) {
+			r := newVersionRig(t, version)
+			l := r.laneAlone()
+			l.load(all, func(e *event.Event) { e.ExpireAtMs = at.UnixMilli() })
+			target := r.targetFormat()
+			client := r.target.Client()
+			const fields = 2000
+			l.commit(func() {
+				var wire []byte
+				for i := range fields {
+					wire = resp.AppendCommand(wire, "HSET", "many", fmt.Sprint("f", i), "v")
+				}
+				l.write("many", wire, fields)
+				if target.HasFieldExpiry() {
+					wire = nil
+					for i := range fields {
+						wire = resp.AppendCommand(wire, "HPEXPIREAT", "many", strconv.FormatInt(at.UnixMilli()+int64(i), 10), "FIELDS", "1", fmt.Sprint("f", i))
+					}
+					l.write("many", wire, fields)
+				}
+			})
+			cfg := r.config()
+			cfg.ExpiryHold, cfg.Unsupported = testHold, UnsupportedKeep
+			s := r.start(cfg)
+			r.waitApplied(s)
+			s.stop()
+			d := &topology.Dialer{Timeout: 2 * time.Second}
+			done, err := Finish(t.Context(), d, r.target.Addrs())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%+v", done)
+			r.checkValues(all, 0)
+			for _, v := range all {
+				left := client.PTTL(t.Context(), v.name).Val()
+				if off := time.Until(at) - left; off.Abs() > 200*time.Millisecond {
+					t.Fatalf("%s expires in %s, not %s", v.name, left, time.Until(at))
+				}
+			}
+			if target.HasFieldExpiry() {
+				for i := 0; i < fields; i += 7 {
+					got, err := client.Do(t.Context(), "HPEXPIRETIME", "many", "FIELDS", 1, fmt.Sprint("f", i)).Int64Slice()
+					if err != nil || got[0] != at.UnixMilli()+int64(i) {
+						t.Fatalf("field %d expires at %v, want %d, %v", i, got, at.UnixMilli()+int64(i), err)
+					}
+				}
+			}
+			if own := client.Keys(t.Context(), "redriver!*").Val(); len(own) > 0 {
+				t.Errorf("left: %q", own)
+			}
+			if _, err := Finish(t.Context(), d, r.target.Addrs()); !errors.Is(err, ErrNothingToFinish) {
+				t.Errorf("again: %v", err)
+			}
+		})
+	}
+}
