@@ -34,8 +34,11 @@ func unitOf(e *event.Event, offset, holdMs int64, v *values, scratch *[][]byte) 
 		return v.entry(e, offset)
 	}
 	u := &unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
-	err := u.inspect(int(e.Count), holdMs, v, scratch)
-	return u, err
+	if err := u.inspect(int(e.Count), holdMs, v, scratch); err != nil {
+		return nil, err
+	}
+	u.splitLarge(scratch)
+	return u, nil
 }
 
 // inspect walks over the commands, finds out whether all are blind, and leaves out those that name keys of our own shape:

@@ -1,0 +1,88 @@
+package sink
+
+import (
+	"github.com/redriver/redriver/redis/resp"
+)
+
+const (
+	// splitAboveBytes is from when on a command of many elements is written as several.
+	splitAboveBytes = 1 << 20
+	// splitBytes and splitElements bound each of those.
+	splitBytes    = 64 << 10
+	splitElements = 500
+)
+
+// splittable tells how a command can be written as several that do the same together, in one transaction: how many arguments
+// stand in front, the name counted, and of how many each element is. Only plain forms: a condition or an option speaks of the
+// whole.
+func splittable(args [][]byte) (front, each int, ok bool) {
+	switch name := args[0]; {
+	case isWord(name, "DEL"), isWord(name, "UNLINK"):
+		return 1, 1, true
+	case isWord(name, "MSET"):
+		return 1, 2, len(args)%2 == 1
+	case isWord(name, "SADD"), isWord(name, "SREM"), isWord(name, "ZREM"), isWord(name, "HDEL"), isWord(name, "PFADD"),
+		isWord(name, "RPUSH"), isWord(name, "LPUSH"), isWord(name, "RPUSHX"), isWord(name, "LPUSHX"), isWord(name, "XDEL"):
+		return 2, 1, len(args) > 2
+	case isWord(name, "HSET"), isWord(name, "HMSET"):
+		return 2, 2, len(args) > 2 && len(args)%2 == 0
+	case isWord(name, "ZADD"):
+		return 2, 2, isPlainZAdd(args)
+	}
+	return 0, 0, false
+}
+
+// splitLarge writes large commands of a unit as several, so that none trips a limit of the target: on how long a query is, or
+// of how many arguments (a million before Redis 7.0).
+func (u *unit) splitLarge(scratch *[][]byte) {
+	if len(u.commands) <= splitAboveBytes {
+		return
+	}
+	var out []byte
+	count, changed := 0, false
+	for rest := u.commands; len(rest) > 0; {
+		n, args, err := resp.ParseCommand(rest, (*scratch)[:0])
+		if err != nil {
+			return // inspect has parsed them before
+		}
+		*scratch = args
+		front, each, ok := splittable(args)
+		if n <= splitAboveBytes || !ok {
+			out = append(out, rest[:n]...)
+			count++
+		} else {
+			k := 0
+			out, k = appendSplit(out, args, front, each)
+			count += k
+			changed = true
+		}
+		rest = rest[n:]
+	}
+	if changed {
+		u.commands, u.count = out, count
+	}
+}
+
+func appendSplit(dst []byte, args [][]byte, front, each int) ([]byte, int) {
+	head, rest := args[:front], args[front:]
+	count := 0
+	for len(rest) > 0 {
+		n, size := 0, 0
+		for n < len(rest) && n < splitElements*each && (n == 0 || size < splitBytes) {
+			for _, a := range rest[n : n+each] {
+				size += len(a)
+			}
+			n += each
+		}
+		dst = resp.AppendArrayHeader(dst, front+n)
+		for _, a := range head {
+			dst = resp.AppendBulk(dst, a)
+		}
+		for _, a := range rest[:n] {
+			dst = resp.AppendBulk(dst, a)
+		}
+		rest = rest[n:]
+		count++
+	}
+	return dst, count
+}
