@@ -17,7 +17,7 @@
 //	20 bytes replication ID
 //	uvarint  end offset
 //	uvarint  end - begin
-//	uvarint  units, flushes, history changes: begin - prev, 0 for a later part in the same partition (flag 64);
+//	uvarint  units, flushes, history changes, functions: begin - prev, 0 for a later part in the same partition (flag 64);
 //	         entries, snapshot end: number
 //	2 bytes  slot, big endian (0 for control events)
 //	uvarint  database    of a unit the one it begins in: SELECT may stand among its commands
@@ -44,6 +44,8 @@
 //
 //	20 bytes old replication ID         history change only
 //	uvarint  number of slot ranges; for each: 2 bytes first, 2 bytes last, big endian
+//	uvarint  number of commands         functions only: FUNCTION LOAD REPLACE code, FUNCTION DELETE name,
+//	rest     the commands               FUNCTION FLUSH, each a RESP array of bulk strings
 //
 // # Chunks
 //

@@ -149,6 +149,10 @@ func appendControl(dst []byte, e *event.Event) []byte {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(r.First))
 		dst = binary.BigEndian.AppendUint16(dst, uint16(r.Last))
 	}
+	if e.Kind == event.Functions {
+		dst = binary.AppendUvarint(dst, uint64(e.Count))
+		dst = append(dst, e.Commands...)
+	}
 	return dst
 }
 
@@ -330,6 +334,10 @@ func (d *decoder) control(e *event.Event) {
 			return
 		}
 		e.Slots = append(e.Slots, r)
+	}
+	if e.Kind == event.Functions {
+		e.Count = uint32(d.uvarint(maxUint32, "number of commands"))
+		e.Commands, d.rest = d.rest, nil
 	}
 	if len(d.rest) > 0 {
 		d.fail("bytes behind the end")

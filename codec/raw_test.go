@@ -32,6 +32,7 @@ func samples() []event.Event {
 		{Kind: event.Flush, Shard: 9, Generation: 4, ReplID: replID(3), Begin: 50, End: 60, Prev: 50, Slots: []slot.Range{{First: 1, Last: 1}}, IdleSeconds: -1, Freq: -1},
 		{Kind: event.Flush, Shard: 9, Generation: 4, ReplID: replID(3), Begin: 50, End: 60, Prev: 50, DB: 3, AllDBs: true, Slots: []slot.Range{{First: 1, Last: 1}}, IdleSeconds: -1, Freq: -1},
 		{Kind: event.Unit, Shard: 3, Generation: 1, Begin: 100, End: 140, Prev: 100, DB: 2, Spread: true, Atomic: true, Key: []byte("k"), Count: 1, Commands: []byte("x"), IdleSeconds: -1, Freq: -1},
+		{Kind: event.Functions, Shard: 9, Generation: 4, ReplID: replID(3), Begin: 50, End: 50, Prev: 50, Part: 1, Parts: 2, Slots: []slot.Range{{First: 1, Last: 1}}, Count: 1, Commands: []byte("*2\r\n$8\r\nFUNCTION\r\n$5\r\nFLUSH\r\n"), IdleSeconds: -1, Freq: -1},
 	}
 }
 

@@ -151,6 +151,7 @@ func (cfg *Config) sourceConfig(c *Connector) source.Config {
 		Commits:            cfg.Worker.Commits,
 		TransactionTimeout: v.duration("transaction.timeout"),
 		MaxUnitBytes:       int(v.integer("unit.max.bytes")),
+		ModuleAux:          v.text("module.aux"),
 		DrainTimeout:       v.duration("drain.timeout"),
 	}
 }
@@ -170,6 +171,7 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		Sweep:          sink.SweepPolicy(v.text("sweep.policy")),
 		SweepMax:       v.fraction("sweep.max"),
 		Unsupported:    sink.UnsupportedPolicy(v.text("target.unsupported")),
+		Functions:      sink.FunctionsPolicy(v.text("target.functions")),
 		ExpiryHold:     v.duration(keyExpiryHold),
 		BatchBytes:     int(v.integer("batch.bytes")),
 		BatchUnits:     int(v.integer("batch.units")),

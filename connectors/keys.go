@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/redriver/redriver/sink"
+	"github.com/redriver/redriver/source"
 )
 
 // Type of a key's value.
@@ -192,6 +193,10 @@ func SourceKeys() []Key {
 			Doc: "Largest command or transaction of the stream, and largest key, that is carried: it passes through memory. A larger one stops the " +
 				"source. The values of a snapshot may have any size.",
 		},
+		{
+			Name: "module.aux", Type: TypeChoice, Default: source.ModuleAuxStop, Choices: []string{source.ModuleAuxStop, source.ModuleAuxSkip},
+			Doc: "Data that a module of Redis keeps outside of keys, which no command can bring to a target: stop, or skip it and count.",
+		},
 		drainKey("Longest that a stopping source takes to commit what it has read."),
 	}
 }
@@ -238,6 +243,12 @@ func SinkKeys() []Key {
 		{
 			Name: "sweep.max", Type: TypeFraction, Default: "0.2", Min: "0.0001", Max: "1",
 			Doc: "Largest part of a shard's keys that a sweep may remove; above it the sink stops and asks. Also as a percentage, `20%`; 1 switches this off.",
+		},
+		{
+			Name: "target.functions", Type: TypeChoice, Default: string(sink.FunctionsReplace),
+			Choices: []string{string(sink.FunctionsReplace), string(sink.FunctionsSkip), string(sink.FunctionsStop)},
+			Doc: "Libraries of functions: replace those of the target by the source's, and remove what the source removes, `FUNCTION FLUSH` included; " +
+				"skip them and count; or stop at the first one. A target before Redis 7.0 has none: there, replace stops too.",
 		},
 		{Name: "batch.bytes", Type: TypeSize, Default: "1MiB", Min: "1KiB", Max: "1GiB", Doc: "What one partition sends before it waits for the answers."},
 		{Name: "batch.units", Type: TypeInt, Default: "2000", Min: "1", Max: "1000000", Doc: "The same, counted in commands and transactions."},

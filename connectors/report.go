@@ -120,13 +120,28 @@ func Percent(sh source.Snapshot) (float64, bool) {
 func (s *Status) Line() string {
 	if s.Kind == KindSink {
 		lag, running, all := lagOf(s.Sink)
-		return fmt.Sprintf("%s, %d of %d partitions, lag %d records, %d units applied", SinkState(s.Sink), running, all, lag, s.Sink.Units)
+		line := fmt.Sprintf("%s, %d of %d partitions, lag %d records, %d units applied", SinkState(s.Sink), running, all, lag, s.Sink.Units)
+		if n := s.Sink.SkippedFunctions; n > 0 {
+			line += fmt.Sprintf(", %d function commands skipped", n)
+		}
+		return line
 	}
 	shards := make([]string, len(s.Shards))
 	for i, sh := range s.Shards {
-		shards[i] = fmt.Sprintf("shard %d %s", sh.Shard, StageText(sh))
+		shards[i] = fmt.Sprintf("shard %d %s", sh.Shard, StageText(sh)) + NotCarriedText(sh)
 	}
 	return strings.Join(shards, "; ")
+}
+
+// NotCarriedText tells what of a shard is not in the log, "" if nothing is missing.
+func NotCarriedText(sh source.Snapshot) (text string) {
+	if sh.NotCarried > 0 {
+		text += fmt.Sprintf(", %d messages and scripts not carried", sh.NotCarried)
+	}
+	if sh.SkippedAux > 0 {
+		text += fmt.Sprintf(", %d pieces of modules' data skipped", sh.SkippedAux)
+	}
+	return text
 }
 
 // StageText is the stage of a shard with how far it is.

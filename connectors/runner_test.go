@@ -134,7 +134,8 @@ func TestCheckFindsAllFaults(t *testing.T) {
 		map[string]map[string]string{
 			"in":  {"type": "source", "topic.prefix": "p", "redis.address": unformed.Addr()},
 			"out": {"type": "sink", "topic.prefix": "p", "redis.address": fmt.Sprintf("127.0.0.1:%d", w.Port()), "redis.timeout": "1s"},
-		}, nil)
+		}, nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

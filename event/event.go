@@ -23,9 +23,12 @@ const (
 	HistoryChange Kind = 5
 	// Flush says that every key of Slots in one database, or in all, was removed at once (FLUSHDB, FLUSHALL).
 	Flush Kind = 6
+	// Functions changes the libraries of functions, which belong to no slot and to every master: Commands says how. It
+	// stands in the first partition of its lane alone.
+	Functions Kind = 7
 )
 
-var kindNames = [...]string{Entry: "entry", Unit: "unit", SnapshotBegin: "snapshot-begin", SnapshotEnd: "snapshot-end", HistoryChange: "history-change", Flush: "flush"}
+var kindNames = [...]string{Entry: "entry", Unit: "unit", SnapshotBegin: "snapshot-begin", SnapshotEnd: "snapshot-end", HistoryChange: "history-change", Flush: "flush", Functions: "functions"}
 
 func (k Kind) String() string {
 	if k.Valid() {
@@ -35,7 +38,7 @@ func (k Kind) String() string {
 }
 
 // Valid reports whether this version knows the kind.
-func (k Kind) Valid() bool { return k >= Entry && k <= Flush }
+func (k Kind) Valid() bool { return k >= Entry && k <= Functions }
 
 // IsControl reports whether the event speaks of its partition and not of a key.
 func (k Kind) IsControl() bool { return k >= SnapshotBegin }
@@ -80,7 +83,8 @@ type Event struct {
 	IdleSeconds int64
 	Freq        int16
 
-	// Commands holds a unit's Count commands, each as a RESP array, one behind the other, ready for a socket.
+	// Commands holds a unit's Count commands, each as a RESP array, one behind the other, ready for a socket. Those of a
+	// Functions are FUNCTION LOAD REPLACE, FUNCTION DELETE and FUNCTION FLUSH and may be repeated.
 	Commands []byte
 	Count    uint32
 	// Atomic tells that the commands came as MULTI ... EXEC.

@@ -32,6 +32,8 @@ type control struct {
 	generation event.Generation
 	slots      slot.Set
 	seen       *seenSet
+	// commands of libraries of functions.
+	commands []byte
 	// first: the shard's first generation at this target.
 	first bool
 	// db is the database of the target that a flush empties, every says that it is all of them.

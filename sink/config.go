@@ -61,6 +61,9 @@ type Config struct {
 	// sink stops and asks. Default 0.2; 1 switches the breaker off.
 	SweepMax float64
 
+	// Functions says what is done about the source's libraries of functions: FunctionsReplace by default.
+	Functions FunctionsPolicy
+
 	// ExpiryHold is by how much expiry times are written later than they are, so that a key does not expire before what
 	// the source does to it has arrived; see expiry.go. 0 writes exact times. At least MinExpiryHold otherwise, and the
 	// same for the sink's whole life.
@@ -144,6 +147,11 @@ func (c Config) Validate() error {
 	default:
 		fault("unmapped databases %q: want stop or skip", c.Unmapped)
 	}
+	switch c.Functions {
+	case "", FunctionsReplace, FunctionsSkip, FunctionsStop:
+	default:
+		fault("functions %q: want replace, skip or stop", c.Functions)
+	}
 	if c.ExpiryHold != 0 && c.ExpiryHold < MinExpiryHold {
 		fault("expiry hold %s: want 0 or at least %s, so that a held time cannot be mistaken for a user's", c.ExpiryHold, MinExpiryHold)
 	}
@@ -163,6 +171,7 @@ func (c Config) withDefaults() Config {
 	defaultTo(&c.ExistingKeys, ExistingRefuse)
 	defaultTo(&c.Sweep, SweepDelete)
 	defaultTo(&c.Unsupported, UnsupportedStop)
+	defaultTo(&c.Functions, FunctionsReplace)
 	defaultTo(&c.SweepMax, defaultSweepMax)
 	defaultTo(&c.BatchBytes, defaultBatchBytes)
 	defaultTo(&c.BatchUnits, defaultBatchUnits)

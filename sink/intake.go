@@ -298,6 +298,10 @@ func (in *intake) control(b *batch, e *event.Event, offset int64) error {
 		}
 		c.seen = g.seen
 		c.first = !slices.Contains(in.settled, e.Shard)
+	case event.Functions:
+		c.commands = e.Commands
+		b.then, b.over = c, true
+		return nil
 	case event.Flush:
 		if ok, err := in.shape.scope(c, e); !ok {
 			return err

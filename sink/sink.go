@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -41,6 +42,8 @@ type Sink struct {
 	warned time.Time
 	// unsupported are the kinds of things that were left out and logged.
 	unsupported map[string]bool
+
+	skippedFunctions atomic.Int64
 
 	// offsetsMu guards what was last read of the offsets topic: a new sink asks for it once per partition.
 	offsetsMu   sync.Mutex

@@ -14,9 +14,18 @@ func TestSplitLarge(t *testing.T) {
 		front, options string
 		pair, whole    bool
 	}{
-		{front: "SADD k"}, {front: "rpush k"}, {front: "LPUSH k"}, {front: "DEL"}, {front: "HDEL k"}, {front: "XDEL k"},
-		{front: "HSET k", pair: true}, {front: "MSET", pair: true}, {front: "ZADD k", pair: true},
-		{front: "ZADD k NX", pair: true, whole: true}, {front: "GEOADD k", pair: true, whole: true}, {front: "SINTERSTORE d", whole: true},
+		{front: "SADD k"},
+		{front: "rpush k"},
+		{front: "LPUSH k"},
+		{front: "DEL"},
+		{front: "HDEL k"},
+		{front: "XDEL k"},
+		{front: "HSET k", pair: true},
+		{front: "MSET", pair: true},
+		{front: "ZADD k", pair: true},
+		{front: "ZADD k NX", pair: true, whole: true},
+		{front: "GEOADD k", pair: true, whole: true},
+		{front: "SINTERSTORE d", whole: true},
 	} {
 		args := strings.Fields(c.front)
 		front := len(args)

@@ -24,6 +24,8 @@ type Status struct {
 	Partitions []PartitionStatus
 	// The sums over the partitions that are ours.
 	Lag, Units, Bytes, PassedOver, Swept, Unsupported int64
+	// SkippedFunctions are commands about libraries of functions that the policy left out.
+	SkippedFunctions int64
 }
 
 // PartitionStatus is what one partition is doing. Counters count from the start of the process.
@@ -94,7 +96,7 @@ func (s *Sink) Status() Status {
 	s.mu.Lock()
 	stats := s.stats
 	s.mu.Unlock()
-	var out Status
+	out := Status{SkippedFunctions: s.skippedFunctions.Load()}
 	for i, p := range stats {
 		ps := PartitionStatus{
 			Partition: int32(i), Applied: p.applied.Load(), Restart: p.restart.Load(), End: p.end.Load(),

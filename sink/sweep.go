@@ -25,6 +25,9 @@ const (
 // that the target has and the source's snapshot has not is a ghost. It is repeated as a whole after a lost connection:
 // what was removed stays removed.
 func (w *worker) carryOut(ctx context.Context, c *control) error {
+	if c.kind == event.Functions {
+		return w.functions(ctx, c)
+	}
 	ghosts := c.kind == event.SnapshotEnd
 	if ghosts && (w.s.cfg.Sweep == SweepKeep || c.first && w.s.cfg.ExistingKeys == ExistingKeep) {
 		return nil

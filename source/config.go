@@ -48,6 +48,8 @@ type Config struct {
 	TransactionTimeout time.Duration
 	// MaxUnitBytes bounds one unit or one value, 256 MiB by default.
 	MaxUnitBytes int
+	// ModuleAux says what is done about data of modules that belongs to no key: ModuleAuxStop by default.
+	ModuleAux string
 	// DrainTimeout bounds the last flush and commit when stopping, 10 s by default.
 	DrainTimeout time.Duration
 
@@ -86,6 +88,7 @@ func (c *Config) Validate() error {
 	orDefault(&c.TransactionTimeout, defaultTransactionTimeout)
 	orDefault(&c.MaxUnitBytes, defaultMaxUnitBytes)
 	orDefault(&c.DrainTimeout, defaultDrainTimeout)
+	orDefault(&c.ModuleAux, ModuleAuxStop)
 	if c.Commits == nil {
 		c.Commits = rate.NewLimiter(defaultCommitsPerSecond, 1)
 	}
@@ -105,6 +108,9 @@ func (c *Config) Validate() error {
 	}
 	if len(c.Seeds) == 0 || c.Dialer == nil {
 		errs = append(errs, errors.New("no redis address given"))
+	}
+	if c.ModuleAux != ModuleAuxStop && c.ModuleAux != ModuleAuxSkip {
+		errs = append(errs, fmt.Errorf("data of modules %q: want %s or %s", c.ModuleAux, ModuleAuxStop, ModuleAuxSkip))
 	}
 	if c.DataDir == "" || !filepath.IsAbs(c.DataDir) {
 		errs = append(errs, fmt.Errorf("data folder %q: want an absolute path", c.DataDir))

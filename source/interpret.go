@@ -31,6 +31,8 @@ type meaning struct {
 	// flush: the unit removes every key of the shard in the database flushed. Nothing else is in it then.
 	flush   bool
 	flushed database
+	// libs are what the unit does to libraries of functions. No writes are beside it.
+	libs libraries
 	// asked: the master wants an acknowledgement behind the unit.
 	asked bool
 }
@@ -62,6 +64,7 @@ func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
 	m.parts, m.flush, m.asked = in.parts[:0], false, false
 	in.among = 0
 	in.atomic = u.atomic
+	m.libs.reset()
 	for _, c := range u.commands {
 		args := u.argsOf(c)
 		handled, err := in.bookkeeping(args)
@@ -98,6 +101,9 @@ func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
 	if m.flush && len(m.parts) > 0 {
 		return nil, stop(fmt.Errorf("interpret unit at offset %d: a flush among other writes of one transaction cannot be replayed atomically", u.end))
 	}
+	if m.libs.count > 0 && (m.flush || len(m.parts) > 0) {
+		return nil, stop(fmt.Errorf("interpret unit at offset %d: functions are changed among writes of one transaction, which cannot be replayed atomically", u.end))
+	}
 	return m, nil
 }
 
@@ -121,6 +127,8 @@ func (in *interpreter) bookkeeping(args [][]byte) (handled bool, err error) {
 		return true, in.flush(len(name) == len("FLUSHALL"))
 	case equalFold(name, "SWAPDB"):
 		return true, in.swap(args)
+	case equalFold(name, "FUNCTION"):
+		return true, in.m.libs.take(args)
 	case equalFold(name, "PUBLISH"), equalFold(name, "SPUBLISH"), equalFold(name, "OPINFO"):
 		in.dropped++
 	case equalFold(name, "SCRIPT"):
@@ -240,7 +248,7 @@ func (in *interpreter) partOf(s slot.Slot, key []byte) *part {
 	return &m.parts[len(m.parts)-1]
 }
 
-// errNoKey: functions and the like are not carried yet.
+// errNoKey: writes that name no key are not carried.
 var errNoKey = errors.New("it names no key, so there is no slot to carry it to: this version carries writes of keys alone")
 
 const describedBytes = 64

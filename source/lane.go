@@ -51,6 +51,10 @@ type lane struct {
 	// broken: the log is not continued; the next thing published is a snapshot from a section behind passed.
 	broken bool
 	passed uint64
+	// droppedTold: that something of the stream is not carried was told of.
+	droppedTold bool
+	// auxTold is the section whose data of modules was told of.
+	auxTold uint64
 	// resumable is the section whose snapshot the last generation is made of: its entries are counted by it alone. begin is
 	// where it begins in each partition.
 	resumable uint64

@@ -40,6 +40,7 @@ type publisher struct {
 	cur    event.Position   // behind the last event handed to the client
 	slots  slot.Set         // of the generation
 	em     emitter
+	libs   libraries // of the snapshot
 	in     interpreter
 	ends   []atomic.Int64 // Kafka offset behind the last record of ours, by partition
 	failed atomic.Pointer[error]
@@ -255,9 +256,12 @@ func (p *publisher) unit(u *streamUnit) error {
 			return stop(fmt.Errorf("slot %d came to shard %d while it is replicated: slots that move at the source are not followed yet; when the move is done, restart the source with a new snapshot", s, p.shard))
 		}
 	}
-	if m.flush {
+	switch {
+	case m.flush:
 		p.em.controlOf(event.Flush, u.begin, u.end, &p.slots, m.flushed)
-	} else if len(m.parts) > 0 {
+	case m.libs.count > 0:
+		p.em.functions(u.begin, u.end, &m.libs, &p.slots)
+	case len(m.parts) > 0:
 		p.em.unit(u, m.parts)
 	}
 	p.asked = p.asked || m.asked
@@ -425,6 +429,10 @@ func (p *publisher) afterCommit(next offsets.Position) error {
 			s.Units += uint64(p.records)
 		}
 	})
+	if p.in.dropped > 0 && !p.droppedTold {
+		p.droppedTold = true
+		p.log.Info("the stream has messages or scripts, which are not carried (PUBLISH, SCRIPT)")
+	}
 	p.in.dropped, p.in.absolute = 0, 0
 	p.open, p.bytes, p.records, p.committed = false, 0, 0, time.Now()
 	clear(p.wrote)

@@ -85,6 +85,7 @@ func (p *publisher) entries(ctx context.Context, sec spool.Section, skip uint64)
 	s.bytes = &snapshotBytes{p: p, ctx: ctx, r: p.spool.Reader(spool.Place{Section: sec.Number}), idle: s.idle}
 	s.reader = rdb.NewReader(s.bytes, rdb.Config{MaxValueBytes: int64(p.cfg.MaxUnitBytes), PieceBytes: pieceBytes, OnPiece: s.piece})
 	defer p.em.dropCut()
+	p.libs.reset()
 	for {
 		item, err := s.reader.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -129,8 +130,14 @@ func (s *passage) item(item *rdb.Item) error {
 				p.in.db = uint32(db)
 			}
 		}
-	case rdb.KindFunction, rdb.KindModuleAux:
-		return stop(fmt.Errorf("publish snapshot of shard %d: it holds a %s, which this version does not carry: remove it at the source", p.shard, item.Kind))
+	case rdb.KindFunction:
+		code, err := rdb.Text(item.Function)
+		if err != nil {
+			return p.snapshotError(s.ctx, s.sec, err)
+		}
+		return p.libs.load(code)
+	case rdb.KindModuleAux:
+		return p.moduleAux(item.ModuleAux, s.sec)
 	default: // sizes and slots: hints that nothing here needs
 	}
 	return nil
@@ -245,6 +252,7 @@ func (p *publisher) complete(sec spool.Section) error {
 		}
 	}
 	p.em.control(event.SnapshotEnd, sec.Offset, sec.Offset, &p.slots)
+	p.em.functionsOfSnapshot(sec.Offset, &p.libs, &p.slots)
 	next := p.pos
 	next.Position, next.DB, next.Snapshot = p.cur, p.in.db, nil
 	b := offsets.Boundary{

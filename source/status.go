@@ -37,6 +37,8 @@ type Snapshot struct {
 	Units, Entries uint64
 	// NotCarried counts commands of the stream that are no writes of keys and not in the log: PUBLISH and the like.
 	NotCarried uint64
+	// SkippedAux counts pieces of modules' data that belongs to no key and was left out of snapshots.
+	SkippedAux uint64
 	// MadeAbsolute counts commands of the stream that came with a time to live and are in the log with a point in time.
 	MadeAbsolute uint64
 	// ClockSkew is how far the master's clock was ahead of ours when the link began to stream, known to within ClockError.

@@ -196,11 +196,13 @@ func TestDatabaseIsRememberedOverUnits(t *testing.T) {
 
 func TestWhatCannotBeCarriedStopsAndIsNamed(t *testing.T) {
 	for line, want := range map[string]string{
-		"MSET a 1 b 2":           "slots",
-		"FUNCTION LOAD x":        "no key",
-		"SWAPDB 0 1":             "topic.partitions",
-		"SELECT x":               "database",
-		"MULTI;SET a 1;FLUSHALL": "flush",
+		"MSET a 1 b 2":                 "slots",
+		"FUNCTION KILL":                "does not know",
+		"FUNCTION RESTORE x":           "payload",
+		"MULTI;SET a 1;FUNCTION FLUSH": "atomically",
+		"SWAPDB 0 1":                   "topic.partitions",
+		"SELECT x":                     "database",
+		"MULTI;SET a 1;FLUSHALL":       "flush",
 	} {
 		lines := strings.Split(line, ";")
 		if lines[0] == "MULTI" {

@@ -109,6 +109,7 @@ func (m *meter) lines(now time.Time, all []connectors.Status) []string {
 			if entries := m.perSecond(name+" entries", sh.Entries, elapsed); entries != "0" {
 				line += "  " + entries + " entries/s"
 			}
+			line += connectors.NotCarriedText(sh)
 			if sh.LastError != "" {
 				line += "  " + oneLine(sh.LastError)
 			}
