@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -22,12 +23,16 @@ const singleDatabases = 5
 // singleLoad writes to all databases of a single server, and across them, until stop is called.
 func singleLoad(t *testing.T, n *redistest.Node, databases int, without ...string) (stop func()) {
 	t.Helper()
+	var left []string // out of the writers, whose COPY goes into database 0
+	if slices.Contains(without, "COPY") {
+		left = []string{"rename"}
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
 	clients := make([]*redis.Client, databases)
 	for db := range databases {
 		clients[db] = n.NewClient(func(o *redis.Options) { o.DB = db })
-		w, err := load.NewWriter(clients[db], load.WriterConfig{Seed: uint64(db + 1), Prefix: fmt.Sprintf("w%d:", db), Shared: "shared:", Rate: 400, Keys: 40})
+		w, err := load.NewWriter(clients[db], load.WriterConfig{Seed: uint64(db + 1), Prefix: fmt.Sprintf("w%d:", db), Shared: "shared:", Rate: 400, Keys: 40, Without: left})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,9 +258,9 @@ func TestSingleTargetPairFailsOver(t *testing.T) {
 	from, a, b := w.Server("", "--repl-backlog-size", backlog), w.Server(""), w.Server("")
 	b.Client().Do(t.Context(), "REPLICAOF", "127.0.0.1", strconv.Itoa(a.Port()))
 	p := newPipeline(t, w, w.Kafka().Addr(), nil)
-	stop := singleLoad(t, from, 3)
 	source, sink := p.run(p.singleSource(from.Addr())), p.run(p.singleSink(a.Addr()+","+b.Addr()))
 	p.singleMark(from.Client(), a.Client(), time.Minute)
+	stop := singleLoad(t, from, 3)
 	time.Sleep(2 * time.Second)
 	if err := a.Kill(); err != nil {
 		t.Fatal(err)

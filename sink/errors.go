@@ -124,6 +124,9 @@ type RecordError struct {
 }
 
 func (e *RecordError) Error() string {
+	if _, ok := errors.AsType[*DatabaseError](e.Err); ok {
+		return fmt.Sprintf("partition %d offset %d: %v", e.Partition, e.Offset, e.Err)
+	}
 	hint := "who else writes to this topic? a source with a new topic.prefix makes a clean one"
 	if errors.Is(e.Err, codec.ErrVersion) {
 		hint = "written by a newer redriver, or by somebody else: upgrade the sink, or use a topic of its own"

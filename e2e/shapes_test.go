@@ -1,0 +1,118 @@
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/redriver/redriver/internal/load"
+	"github.com/redriver/redriver/internal/testkit"
+	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/verify"
+)
+
+// A cluster into a single server: several lanes share partitions, and all partitions write to one node at the same time.
+func TestClusterIntoASingleServerIsIdentical(t *testing.T) {
+	w := testkit.New(t)
+	source, to := sourceCluster(w, 3, 0), w.Server("")
+	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: 20_000, Seed: 3, TTLShare: 0.1}); err != nil {
+		t.Fatal(err)
+	}
+	p := newPipeline(t, w, w.Kafka().Addr(), source)
+	stop := writers(t, source.Client(), 3, 500)
+	from := p.run(p.sourceConfig())
+	toConfig := p.singleSink(to.Addr())
+	sink := p.run(toConfig)
+	for range 3 {
+		time.Sleep(2 * time.Second)
+		if err := sink.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		sink = p.run(toConfig)
+	}
+	stop()
+	p.mark(to.Client(), time.Minute)
+	sameDatabases(t, verify.At(source.Addrs()...), verify.At(to.Addr()), verify.Options{})
+	from.Stop()
+	sink.Stop()
+	p.chainHolds()
+}
+
+// indivisible are commands that several partitions cannot carry if their keys lie in several slots.
+var indivisible = []string{
+	"RENAME", "RENAMENX", "COPY", "SUNIONSTORE", "SDIFFSTORE", "SINTERSTORE", "SMOVE", "LMOVE", "RPOPLPUSH", "SORT",
+	"ZUNIONSTORE", "ZINTERSTORE", "ZRANGESTORE", "PFMERGE", "BITOP", "GEOSEARCHSTORE", "SWAPDB", "FLUSHDB",
+}
+
+// A single server in several partitions, into a single server and into a cluster: order by slot, commands divided.
+func TestSingleServerInSeveralPartitionsIsIdentical(t *testing.T) {
+	w := testkit.New(t)
+	from, to, cluster := w.Server("", "--repl-backlog-size", backlog), w.Server(""), w.Cluster(2, 0)
+	p := newPipeline(t, w, w.Kafka().Addr(), nil)
+	stop := singleLoad(t, from, 3, append(indivisible, "MOVE")...)
+	source := p.run(p.singleSource(from.Addr(), "topic.partitions", "8"))
+	oneConfig := p.config("one", map[string]string{"type": "sink", "topic.prefix": p.prefix, "redis.address": to.Addr()})
+	twoConfig := p.config("two", map[string]string{"type": "sink", "topic.prefix": p.prefix, "redis.address": cluster.Addrs()[0], "databases": "1:0", "databases.unmapped": "skip"})
+	one, two := p.run(oneConfig), p.run(twoConfig)
+	for range 3 {
+		time.Sleep(1500 * time.Millisecond)
+		if err := one.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := two.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		one, two = p.run(oneConfig), p.run(twoConfig)
+	}
+	stop()
+	p.settled("one", "two")
+	sameDatabases(t, verify.At(from.Addr()), verify.At(to.Addr()), verify.Options{})
+	sameDatabases(t, verify.At(from.Addr()), verify.At(cluster.Addrs()...), verify.Options{Databases: []verify.Databases{{From: 1, To: 0}}})
+	source.Stop()
+	one.Stop()
+	two.Stop()
+	p.chainHolds()
+}
+
+// settled waits until the sinks have committed the log up to its end, which no longer moves.
+func (p *pipeline) settled(sinks ...string) {
+	p.t.Helper()
+	cfg := kafka.Config{Brokers: []string{p.broker}}
+	adm, err := cfg.Admin()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer adm.Close()
+	topic := p.prefix + ".changes"
+	last := map[int32]int64{}
+	p.w.Eventually(time.Minute, "all applied", func() error {
+		ends, err := adm.ListCommittedOffsets(p.t.Context(), topic)
+		if err != nil {
+			return err
+		}
+		moved := false
+		ends.Each(func(o kadm.ListedOffset) {
+			moved = moved || last[o.Partition] != o.Offset
+			last[o.Partition] = o.Offset
+		})
+		if moved {
+			time.Sleep(time.Second)
+			return errors.New("the log grows")
+		}
+		for _, name := range sinks {
+			at, err := adm.FetchOffsets(p.t.Context(), "redriver-"+name)
+			if err != nil {
+				return err
+			}
+			for n, end := range last {
+				if o, ok := at.Lookup(topic, n); end > 0 && (!ok || o.At < end) {
+					return fmt.Errorf("%s has applied %d of %d in partition %d", name, o.At, end, n)
+				}
+			}
+		}
+		return nil
+	})
+}
