@@ -52,7 +52,7 @@ func (c *Cross) Err() error {
 
 // Run writes until ctx is done. Answers that are errors (no such key, another type) are as good as any.
 func (c *Cross) Run(ctx context.Context) {
-	defer c.conn.Close()
+	defer func() { _ = c.conn.Close() }()
 	writing := context.WithoutCancel(ctx)
 	start := time.Now()
 	for n := 0; ctx.Err() == nil; n++ {
@@ -80,7 +80,9 @@ func (c *Cross) Run(ctx context.Context) {
 
 func (c *Cross) db() int { return c.r.IntN(c.cfg.Databases) }
 
-func (c *Cross) key(typ string) string { return c.cfg.Prefix + typ + strconv.Itoa(c.r.IntN(c.cfg.Keys)) }
+func (c *Cross) key(typ string) string {
+	return c.cfg.Prefix + typ + strconv.Itoa(c.r.IntN(c.cfg.Keys))
+}
 
 func (c *Cross) value() string { return strconv.Itoa(c.r.IntN(1000)) }
 
@@ -140,7 +142,9 @@ func (c *Cross) command(inside bool) []any {
 		func() list { return list{"BITOP", "XOR", k("bit"), k("bit"), k("s")} },
 		func() list { return list{"SETBIT", k("bit"), c.r.IntN(400), 1} },
 		func() list { return list{"GEOADD", k("geo"), c.r.IntN(90), c.r.IntN(80), "m" + v()} },
-		func() list { return list{"GEOSEARCHSTORE", k("geo"), k("geo"), "FROMLONLAT", 40, 40, "BYRADIUS", 3000, "km"} },
+		func() list {
+			return list{"GEOSEARCHSTORE", k("geo"), k("geo"), "FROMLONLAT", 40, 40, "BYRADIUS", 3000, "km"}
+		},
 	}
 	if c.cfg.Databases > 1 && c.r.IntN(6) == 0 {
 		switch n := c.r.IntN(60); {
