@@ -273,3 +273,28 @@ func TestSingleTargetPairFailsOver(t *testing.T) {
 	source.Stop()
 	sink.Stop()
 }
+
+// sync of one database, named in the addresses; and what the messages say of servers that are no cluster.
+func TestSyncOfOneDatabase(t *testing.T) {
+	w := testkit.New(t)
+	from, to := w.Server(""), w.Server("")
+	three := from.NewClient(func(o *redis.Options) { o.DB = 3 })
+	defer three.Close()
+	if err := load.Fill(t.Context(), three, load.FillConfig{Keys: 1000, Seed: 1, TTLShare: 0.1}); err != nil {
+		t.Fatal(err)
+	}
+	from.Client().Set(t.Context(), "elsewhere", 1, 0)
+	wantExit(t, w.Redriver("sync", "--from", "redis://"+from.Addr()+"/3", "--to", "redis://"+to.Addr()+"/1", "--data-dir", t.TempDir(), "--until-synced", "--no-progress"), 0, "synced")
+	sameDatabases(t, verify.At(from.Addr()), verify.At(to.Addr()), verify.Options{Databases: []verify.Databases{{From: 3, To: 1}}})
+	if n := to.Client().DBSize(t.Context()).Val(); n != 0 {
+		t.Errorf("database 0 holds %d keys", n)
+	}
+	wantExit(t, w.Redriver("finish", "--to", "redis://"+to.Addr()), 0, "1,0")
+	finished, err := verify.Compare(t.Context(), verify.At(from.Addr()), verify.At(to.Addr()), verify.Options{Databases: []verify.Databases{{From: 3, To: 1}}})
+	if err != nil || !finished.Identical() || finished.Own != 0 {
+		t.Errorf("after finish: %v, %d keys of ours left\n%s", err, finished.Own, finished.String())
+	}
+	// The same server under another name is found out.
+	same := "redis://localhost:" + strconv.Itoa(from.Port())
+	wantExit(t, w.Redriver("sync", "--from", "redis://"+from.Addr(), "--to", same, "--data-dir", t.TempDir(), "--no-progress"), exitTarget, "copied into itself")
+}

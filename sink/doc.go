@@ -1,4 +1,4 @@
-// Package sink replays a log into a target Redis cluster: every write of the log takes effect once, in order within its
+// Package sink replays a log into a target Redis: every write of the log takes effect once, in order within its
 // slot, through crashes, lost connections, failovers of the target and rebalances of the consumer group.
 //
 // It reads records (packages codec, offsets, kafka) and writes commands; it never speaks to a source. Sink.Run is called
@@ -111,8 +111,22 @@
 // entry is deleted. A string has its full length from its first piece on, since it would be moved as it grows otherwise: the
 // target fills that much memory in one go.
 //
+// # Targets outside a cluster
+//
+// There every unit of a partition, whatever its slots, is in one run with one checkpoint, in the partition's first slot: the
+// order of the log is kept as a whole, and "slot" above reads "partition". The sink's own keys lie in one database, the
+// lowest that Config.Databases fills: home. Outside of transactions every connection is there. What acts on another
+// database goes as
+//
+//	MULTI; SELECT 3; ...; SELECT 0; SET checkpoint; EXEC
+//
+// so that a SELECT which is refused takes the commands behind it along, and one that is not executed changes nothing for
+// those that follow (that a database exists is tried before). Own keys survive what happens to their database: SWAPDB is
+// followed by MOVE of our keys back, FLUSHDB within a transaction takes place while they wait in another database, and a
+// flush of its own is a scan that leaves them out.
+//
 // # Not in this version
 //
-// Targets that are no cluster, databases other than 0, commands and transactions of the stream larger than memory,
-// fingerprints of a snapshot on disk, slots of a partition that go on while one waits.
+// Commands over several slots at a cluster, FLUSHALL among other writes of a transaction, commands and transactions of the
+// stream larger than memory, fingerprints of a snapshot on disk, slots of a partition that go on while one waits.
 package sink

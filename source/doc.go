@@ -1,4 +1,4 @@
-// Package source carries a Redis cluster into Kafka: each write is in the log once, in the order of its shard.
+// Package source carries a Redis cluster, or a single master, into Kafka: each write is in the log once, in the order of its shard.
 //
 // It is not a sink, and knows nothing of targets; the record is the only thing it shares with one.
 //

@@ -1,4 +1,4 @@
-// Command redriver carries a live Redis cluster through Kafka into another.
+// Command redriver carries a live Redis through Kafka into another.
 //
 // This package is the command line: it parses, wires, runs and prints. What a configuration means, what runs and what an
 // error means to the caller are in package connectors.

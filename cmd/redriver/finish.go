@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/redriver/redriver/sink"
@@ -34,7 +36,7 @@ REDRIVER_TO_PASSWORD.`,
 		if err != nil {
 			return &usageError{err, c.CommandPath()}
 		}
-		done, err := sink.Finish(c.Context(), d, []string{address["redis.address"]})
+		done, err := sink.Finish(c.Context(), d, strings.Split(address["redis.address"], ","))
 		if err != nil {
 			return err
 		}

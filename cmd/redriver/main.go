@@ -95,8 +95,8 @@ func isUsage(err error) bool {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "redriver",
-		Short: "Carry a live Redis cluster through Kafka into another",
-		Long: `Redriver carries a live Redis cluster into Kafka, and from Kafka into any number of other Redis clusters:
+		Short: "Carry a live Redis through Kafka into another",
+		Long: `Redriver carries a live Redis, cluster or single server, into Kafka, and from Kafka into any number of others:
 every write, in the order of its slot, once.
 
 ` + exitCodes(),
