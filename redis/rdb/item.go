@@ -76,10 +76,10 @@ type Entry struct {
 	Key        []byte // decoded
 	Type       byte   // of the value's encoding, as RESTORE wants it
 	Value      []byte // as in the stream, never decoded; of a value that was cut, its end
-	Handed     int64  // so many bytes of the value went to Config.OnPiece before Value; 0: Value is whole
 	ExpireAtMs int64  // Unix time; 0: none
 	Idle       int64  // seconds since last use; -1: not in the stream
 	Freq       int    // LFU counter, 0 ... 255; -1: not in the stream
+	Handed     int64  // so many bytes of the value went to Config.OnPiece before Value; 0: Value is whole
 }
 
 // Aux is a named fact about the snapshot, such as redis-ver or repl-stream-db.
