@@ -4,7 +4,7 @@ GOLANGCI := bin/golangci-lint-v2.15.0
 FUZZTIME ?= 30s
 SOAK ?= 30m
 
-.PHONY: help build servers test race e2e fuzz planted lint fmt bench demo soak clean
+.PHONY: help build servers test race e2e fuzz planted lint fmt bench bench-verify demo soak clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -48,6 +48,9 @@ $(GOLANGCI): internal/tools/tools.mod
 
 bench: servers ## the benchmarks behind the figures in the docs
 	go run ./e2e/bench $(BENCHFLAGS)
+
+bench-verify: servers ## the benchmark of verify; BENCHFLAGS="-redis-full-check PATH" measures that beside it
+	go run ./e2e/bench -verify -runs 3 $(BENCHFLAGS)
 
 demo: build ## two clusters, one copied into the other, to look at
 	bin/redriver demo

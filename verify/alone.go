@@ -41,7 +41,7 @@ func (p *pageWork) alonePrints(ctx context.Context) (map[int32]uint64, error) {
 		return prints, nil
 	}
 	err := c.askBoth(ctx, p.sp, p.keys, index, func(*side) int { return 1 }, func(_ *side, cn *conn, i int32) {
-		cn.add("DUMP", p.keys[i])
+		cn.addKey(askDump, p.keys[i])
 	}, func(s *side, i int32, _ int, r resp.Reply) error {
 		if err := r.Err(); err != nil && !redirected(err) {
 			return s.refusal(p.keys[i], err)

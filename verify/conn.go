@@ -220,6 +220,30 @@ func (c *conn) fail(op string, err error) error {
 // add puts a command into the next batch.
 func (c *conn) add(args ...string) { c.out = resp.AppendCommand(c.out, args...) }
 
+// Commands of one key, up to the key: most of what is asked.
+var (
+	askDump       = upToKey("DUMP")
+	askMemory     = upToKey("MEMORY", "USAGE")
+	askType       = upToKey("TYPE")
+	askExists     = upToKey("EXISTS")
+	askExpireTime = upToKey("PEXPIRETIME")
+	askTTL        = upToKey("PTTL")
+)
+
+func upToKey(words ...string) string {
+	b := resp.AppendArrayHeader(nil, len(words)+1)
+	for _, w := range words {
+		b = resp.AppendBulkString(b, w)
+	}
+	return string(b)
+}
+
+// addKey puts a command of one key into the next batch.
+func (c *conn) addKey(upToKey, key string) {
+	c.out = append(c.out, upToKey...)
+	c.out = resp.AppendBulkString(c.out, key)
+}
+
 // send writes the batch.
 func (c *conn) send() error {
 	if len(c.out) == 0 {

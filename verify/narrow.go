@@ -32,7 +32,7 @@ func (c *comparison) onlyAbsent(ctx context.Context, pair Databases, keys *[]str
 	}
 	all := *keys
 	keep := make([]bool, len(all))
-	q, err := c.from.ask(ctx, pair.From, all, allOf(len(all)), 1, func(cn *conn, i int32) { cn.add("EXISTS", all[i]) })
+	q, err := c.from.ask(ctx, pair.From, all, allOf(len(all)), 1, func(cn *conn, i int32) { cn.addKey(askExists, all[i]) })
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (c *comparison) onlyAbsent(ctx context.Context, pair Databases, keys *[]str
 // typesOf asks for types, wherever the keys are; "none" for a key that is not there.
 func (s *side) typesOf(ctx context.Context, db int, keys []string) ([]string, error) {
 	types := make([]string, len(keys))
-	q, err := s.ask(ctx, db, keys, allOf(len(keys)), 1, func(cn *conn, i int32) { cn.add("TYPE", keys[i]) })
+	q, err := s.ask(ctx, db, keys, allOf(len(keys)), 1, func(cn *conn, i int32) { cn.addKey(askType, keys[i]) })
 	if err != nil {
 		return nil, err
 	}

@@ -165,16 +165,16 @@ func (p *pageWork) readMetas(ctx context.Context) (time.Duration, error) {
 	sent := time.Now()
 	err := c.askBoth(ctx, p.sp, p.keys, allOf(len(p.keys)), perKey, func(s *side, cn *conn, i int32) {
 		if sizes {
-			cn.add("MEMORY", "USAGE", p.keys[i])
+			cn.addKey(askMemory, p.keys[i])
 		} else {
-			cn.add("TYPE", p.keys[i])
+			cn.addKey(askType, p.keys[i])
 		}
 		switch {
 		case c.opt.Mode == Keys:
 		case s.offer.expireTime:
-			cn.add("PEXPIRETIME", p.keys[i])
+			cn.addKey(askExpireTime, p.keys[i])
 		default:
-			cn.add("PTTL", p.keys[i])
+			cn.addKey(askTTL, p.keys[i])
 		}
 	}, func(s *side, i int32, j int, r resp.Reply) error {
 		m := &p.of(s)[i]
@@ -262,7 +262,7 @@ func typeName(b []byte) string {
 // readTypes asks for the types of keys where they are needed for the report or to read the value in pieces.
 func (p *pageWork) readTypes(ctx context.Context, index []int32) error {
 	return p.c.askBoth(ctx, p.sp, p.keys, index, func(*side) int { return 1 }, func(_ *side, cn *conn, i int32) {
-		cn.add("TYPE", p.keys[i])
+		cn.addKey(askType, p.keys[i])
 	}, func(s *side, i int32, _ int, r resp.Reply) error {
 		if err := r.Err(); err != nil {
 			return p.of(s)[i].refusal(s, p.keys[i], err)

@@ -18,6 +18,9 @@
 // Each system gets a source of its own, filled alike, and has the machine for itself: on two cores, side by side, each
 // would measure the others. franz-go runs in a child process (child.go), so that its CPU is its own.
 //
+// With -verify it measures redriver verify alone, beside a RedisFullCheck if a path to one is given (verify.go), and writes
+// a section of its own.
+//
 // # Words
 //
 // A system is what makes a copy: Redriver with Kafka and the target, or replicas. A measure is one figure of one run; a

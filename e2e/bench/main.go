@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -23,6 +24,8 @@ type config struct {
 	latency, idle                          time.Duration
 	parts                                  []string
 	write                                  bool
+	verify                                 bool   // measure comparing, and nothing else
+	peer                                   string // path of a redis-full-check to measure beside it
 }
 
 // The parts that -only names.
@@ -50,6 +53,8 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	f.DurationVar(&c.latency, "latency", 30*time.Second, "how long latency is measured")
 	f.DurationVar(&c.idle, "idle", 20*time.Second, "how long idleness is measured")
 	f.StringVar(&only, "only", strings.Join(allParts, ","), "parts to measure")
+	f.BoolVar(&c.verify, "verify", false, "measure redriver verify in place of everything else, and write that section of BENCHMARKS.md")
+	f.StringVar(&c.peer, "redis-full-check", "", "with -verify: path of a redis-full-check to measure on the same servers")
 	f.BoolVar(&c.write, "write", true, "write BENCHMARKS.md; without a value given, only if all parts are measured")
 	if err := f.Parse(args); err != nil {
 		return c, err
@@ -109,6 +114,9 @@ func run(ctx context.Context, args []string) error {
 	if _, err := testkit.Binary(); err != nil { // not while something is measured
 		return err
 	}
+	if cfg.verify {
+		return runVerify(ctx, cfg, where)
+	}
 	var all results
 	var others series
 	for i := range cfg.runs {
@@ -138,7 +146,17 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	}
 	text := report(reportInput{machine: where, config: cfg, args: args, date: time.Now(), rows: all.rows, others: others})
-	if err := os.WriteFile(filepath.Join(root, "BENCHMARKS.md"), []byte(text), 0o644); err != nil {
+	return writeReport(root, func(old string) string { return text + verifySection(old) })
+}
+
+// writeReport rewrites BENCHMARKS.md.
+func writeReport(root string, change func(old string) string) error {
+	path := filepath.Join(root, "BENCHMARKS.md")
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read report: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(change(string(old))), 0o644); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
