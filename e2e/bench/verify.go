@@ -25,7 +25,7 @@ type compared struct {
 	cpu, wall, peakMB, movedMB, serversCPU series
 }
 
-// comparedPrograms are Redriver's modes, and the peer's two that go as deep.
+// comparedPrograms are Redriver's modes, and the peer's default and its deepest, that both ways.
 func comparedPrograms(binary, peer string) (all []*compared) {
 	for _, mode := range []string{"full", "digest", "length", "keys"} {
 		all = append(all, &compared{name: "redriver verify --mode " + mode, path: binary, args: func(from, to *redistest.Cluster) []string {
@@ -35,8 +35,14 @@ func comparedPrograms(binary, peer string) (all []*compared) {
 	if peer == "" {
 		return all
 	}
-	for _, mode := range []struct{ m, what string }{{"2", " (its default: lengths)"}, {"1", " (values)"}} {
+	for _, mode := range []struct {
+		m, what string
+		back    bool
+	}{{"2", " (its default: lengths)", false}, {"1", " (values)", false}, {"1", " (values), the other way", true}} {
 		all = append(all, &compared{name: "RedisFullCheck -m " + mode.m + mode.what, path: peer, args: func(from, to *redistest.Cluster) []string {
+			if mode.back {
+				from, to = to, from
+			}
 			return []string{
 				"-s", strings.Join(from.Addrs(), ";"), "-t", strings.Join(to.Addrs(), ";"), "--sourcedbtype=1", "--targetdbtype=1",
 				"--comparetimes=1", "-m", mode.m, "--result=result.txt",

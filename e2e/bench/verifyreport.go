@@ -26,8 +26,8 @@ servers' CPU that of all six. Redriver compares in both directions, expiry inclu
 `
 
 const peerMethod = `RedisFullCheck 1.4.10, built from its source and not part of this repository, runs with one round, as its further rounds find
-nothing here, and else with its defaults. It looks in one direction: what only the target has needs a second run the other way. It
-does not compare expiry, and its default mode compares lengths.
+nothing here, and else with its defaults. It looks in one direction: what only the target has needs a run the other way. It does not
+compare expiry, and its default mode compares lengths.
 `
 
 func verifyReport(cfg config, m machine, programs []*compared, busy series, date time.Time) string {
@@ -47,9 +47,10 @@ func verifyReport(cfg config, m machine, programs []*compared, busy series, date
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", c.name, c.cpu, c.wall, c.peakMB, c.movedMB, c.serversCPU)
 	}
 	if cfg.peer != "" {
-		full, lengths, values := programs[0], programs[len(programs)-2], programs[len(programs)-1]
-		fmt.Fprintf(&b, "\nFor all values RedisFullCheck needs %s times the CPU of `--mode full` for one direction; for lengths %s times.\n",
-			figure(values.cpu.median()/full.cpu.median()), figure(lengths.cpu.median()/full.cpu.median()))
+		full, peer := programs[0].cpu.median(), programs[len(programs)-3:]
+		lengths, there, back := peer[0].cpu.median(), peer[1].cpu.median(), peer[2].cpu.median()
+		fmt.Fprintf(&b, "\nFor values in both directions, as `--mode full` compares, RedisFullCheck needs %s times its CPU; in one direction %s times. "+
+			"Its default, lengths in one direction, needs %s times.\n", figure((there+back)/full), figure(there/full), figure(lengths/full))
 	}
 	return b.String()
 }
