@@ -105,7 +105,7 @@ var (
 
 // isOld tells whether there is a command that the target might not understand.
 func (d dialect) isOld() bool {
-	return d.version != 0 && !(d.knows(sinceMSetEx) && d.knows(sinceBitOps))
+	return d.version != 0 && (!d.knows(sinceMSetEx) || !d.knows(sinceBitOps))
 }
 
 // translate writes what stands for a command at an older target. ok is false for a command that it understands as it is.

@@ -51,7 +51,7 @@ func (u *unit) splitLarge(scratch *[][]byte) {
 			out = append(out, rest[:n]...)
 			count++
 		} else {
-			k := 0
+			var k int
 			out, k = appendSplit(out, args, front, each)
 			count += k
 			changed = true

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"strconv"
 	"fmt"
 	"strings"
 	"testing"
@@ -31,7 +32,7 @@ func TestSplitLarge(t *testing.T) {
 		front := len(args)
 		for i := range n {
 			if c.pair {
-				args = append(args, fmt.Sprint(i))
+				args = append(args, strconv.Itoa(i))
 			}
 			args = append(args, fmt.Sprintf("%030d", i))
 		}
