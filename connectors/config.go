@@ -163,6 +163,10 @@ const DefaultExpiryHold = 87600 * time.Hour
 func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 	v := c.values
 	databases, _ := sink.ParseDatabases(v.text(keyDatabases)) // checked when it was read
+	mode, hold := sink.ExpiryHold, v.duration(keyExpiryHold)
+	if v.text("expiry.mode") == string(sink.ExpiryImport) {
+		mode, hold = sink.ExpiryImport, 0
+	}
 	return sink.Config{
 		Name: c.Name, Prefix: c.Prefix(), Kafka: cfg.Worker.Kafka, Dialer: c.Dialer(), Seeds: c.Seeds(),
 		Databases:      databases,
@@ -172,7 +176,8 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		SweepMax:       v.fraction("sweep.max"),
 		Unsupported:    sink.UnsupportedPolicy(v.text("target.unsupported")),
 		Functions:      sink.FunctionsPolicy(v.text("target.functions")),
-		ExpiryHold:     v.duration(keyExpiryHold),
+		ExpiryMode:     mode,
+		ExpiryHold:     hold,
 		BatchBytes:     int(v.integer("batch.bytes")),
 		BatchUnits:     int(v.integer("batch.units")),
 		MaxEventBytes:  int(v.integer("event.max.bytes")),

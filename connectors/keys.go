@@ -229,6 +229,12 @@ func SinkKeys() []Key {
 			Doc:     "What happens with writes in databases that go nowhere: the sink stops and names them, or leaves them out.",
 		},
 		{
+			Name: "expiry.mode", Type: TypeChoice, Default: "auto", Choices: []string{"auto", string(sink.ExpiryHold), string(sink.ExpiryImport)},
+			Doc: "How keys are kept from expiring at the target before what the source still does to them has arrived. hold: by `expiry.hold`. import: " +
+				"by the import mode of Valkey 8.1 and newer, which is switched on at every node of the target and off by `redriver finish`; times are " +
+				"exact then, and the target evicts nothing. auto is hold.",
+		},
+		{
 			Name: keyExpiryHold, Type: TypeDuration, Default: "87600h", Min: "0s", Max: "262800h",
 			Doc: "By how much expiry times are written later at the target than they are, so that no key expires there before what the source " +
 				"still does to it has arrived, however late: the source's own `DEL` removes it on time. `redriver finish` sets exact times when the " +

@@ -69,6 +69,9 @@ type Config struct {
 	// same for the sink's whole life.
 	ExpiryHold time.Duration
 
+	// ExpiryMode is ExpiryHold by default. ExpiryImport needs a target that is Valkey 8.1 or newer on every node, and no hold.
+	ExpiryMode ExpiryMode
+
 	// Unsupported says what happens with what the source has and the target cannot have. Default UnsupportedStop.
 	Unsupported UnsupportedPolicy
 
@@ -137,6 +140,15 @@ func (c Config) Validate() error {
 	default:
 		fault("sweep %q: want delete, report or keep", c.Sweep)
 	}
+	switch c.ExpiryMode {
+	case "", ExpiryHold:
+	case ExpiryImport:
+		if c.ExpiryHold != 0 {
+			fault("expiry mode %s with a hold: times are exact in it", c.ExpiryMode)
+		}
+	default:
+		fault("expiry mode %q: want hold or import", c.ExpiryMode)
+	}
 	switch c.Unsupported {
 	case "", UnsupportedStop, UnsupportedSkip, UnsupportedKeep:
 	default:
@@ -170,6 +182,7 @@ func (c Config) Validate() error {
 func (c Config) withDefaults() Config {
 	defaultTo(&c.ExistingKeys, ExistingRefuse)
 	defaultTo(&c.Sweep, SweepDelete)
+	defaultTo(&c.ExpiryMode, ExpiryHold)
 	defaultTo(&c.Unsupported, UnsupportedStop)
 	defaultTo(&c.Functions, FunctionsReplace)
 	defaultTo(&c.SweepMax, defaultSweepMax)

@@ -125,6 +125,12 @@
 // followed by MOVE of our keys back, FLUSHDB within a transaction takes place while they wait in another database, and a
 // flush of its own is a scan that leaves them out.
 //
+// # Import mode
+//
+// With Config.ExpiryMode import the target does not expire anything by its own clock (import.go), and times are exact. The mode
+// is asked for each second: what is written within the second in which somebody switches it off can be lost, if its time has
+// passed. The partition says so when it finds out.
+//
 // # Not in this version
 //
 // Commands over several slots at a cluster, FLUSHALL among other writes of a transaction, commands and transactions of the

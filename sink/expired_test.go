@@ -36,6 +36,7 @@ func TestExpiredFields(t *testing.T) {
 	for _, version := range []string{"redis-7.4", "redis-8.6", "valkey-9.1"} {
 		for _, hold := range []time.Duration{0, testHold} {
 			t.Run(fmt.Sprintf("%s, hold %s", version, hold), func(t *testing.T) {
+				t.Parallel()
 				r := newVersionRig(t, version)
 				l := r.laneAlone()
 				rng := seed(t)

@@ -56,6 +56,9 @@ func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, 
 	if len(notes) == 0 {
 		return Finished{}, fmt.Errorf("finish: %w", ErrNothingToFinish)
 	}
+	if err := endImport(ctx, d, top); err != nil {
+		return Finished{}, fmt.Errorf("finish: %w", err)
+	}
 	var all Finished
 	for addr, note := range notes {
 		n, err := finishNode(ctx, d, addr, note)

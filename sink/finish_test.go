@@ -24,6 +24,7 @@ func TestFinishOfEveryVersion(t *testing.T) {
 	}
 	for _, version := range targetVersions {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			r := newVersionRig(t, version)
 			l := r.laneAlone()
 			l.load(all, func(e *event.Event) { e.ExpireAtMs = at.UnixMilli() })

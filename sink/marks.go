@@ -63,6 +63,9 @@ func (w *worker) markRun(s slot.Slot, m watermark) *run {
 // idle looks after the target while nothing is to be done: the watermarks are read, so that a target that lost them is
 // noticed, and connections are kept alive, and written where they say less than we know.
 func (w *worker) idle(ctx context.Context) error {
+	if err := w.checkImport(); err != nil {
+		return w.recover(ctx, err)
+	}
 	stale := w.marksDue || len(w.written) == 0
 	for s, m := range w.written {
 		var got string

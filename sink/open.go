@@ -113,6 +113,10 @@ func (w *worker) connect(ctx context.Context) error {
 		return err
 	}
 	w.shape = w.s.shapeOf(top, w.slots.First)
+	if err := w.s.switchImport(ctx, top); err != nil {
+		return err
+	}
+	w.importChecked = time.Time{}
 	w.owner = w.owner[:0]
 	for i := range w.slots.Len() {
 		n, ok := top.MasterOf(w.slots.First + slot.Slot(i))
@@ -135,6 +139,12 @@ func (w *worker) dial(ctx context.Context, addr string) error {
 	c, err := w.s.dialConn(ctx, addr, clientName(w.s.cfg.Name, w.partition, w.epoch))
 	if err != nil {
 		return err
+	}
+	if w.s.cfg.ExpiryMode == ExpiryImport && !w.looks {
+		if err := c.becomeSource(); err != nil {
+			c.close()
+			return err
+		}
 	}
 	w.connMu.Lock()
 	w.conns[addr] = c

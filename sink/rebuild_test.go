@@ -63,6 +63,7 @@ func TestRebuildOfEveryType(t *testing.T) {
 	}
 	for _, version := range targetVersions {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			rng := seed(t)
 			r := newVersionRig(t, version)
 			l := r.laneAlone()
@@ -225,6 +226,7 @@ func (r *rig) watchWhole(ctx context.Context, all []sampleValue, hold time.Durat
 func TestRebuildKilled(t *testing.T) {
 	for _, version := range []string{"redis-7.4", "valkey-9.1"} {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			rng := seed(t)
 			r := newVersionRig(t, version)
 			l := r.laneAlone()

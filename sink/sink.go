@@ -45,6 +45,10 @@ type Sink struct {
 
 	skippedFunctions atomic.Int64
 
+	// importMu guards importing: when a node was last known to be in import mode.
+	importMu  sync.Mutex
+	importing map[string]time.Time
+
 	// offsetsMu guards what was last read of the offsets topic: a new sink asks for it once per partition.
 	offsetsMu   sync.Mutex
 	offsets     *offsets.State
@@ -195,7 +199,7 @@ func (s *Sink) checkTarget(ctx context.Context) error {
 		return nil
 	}
 	// A worker over all slots that takes over nothing: it only looks.
-	w := &worker{s: s, slots: slot.Range{First: 0, Last: slot.Count - 1}, log: s.log, conns: map[string]*conn{}, hard: ctx}
+	w := &worker{s: s, slots: slot.Range{First: 0, Last: slot.Count - 1}, log: s.log, conns: map[string]*conn{}, hard: ctx, looks: true}
 	defer w.disconnect()
 	defer context.AfterFunc(ctx, w.abort)()
 	w.shape = s.shapeOf(top, 0)

@@ -51,9 +51,8 @@ func (u *unit) splitLarge(scratch *[][]byte) {
 			out = append(out, rest[:n]...)
 			count++
 		} else {
-			var k int
-			out, k = appendSplit(out, args, front, each)
-			count += k
+			split, k := appendSplit(out, args, front, each)
+			out, count = split, count+k
 			changed = true
 		}
 		rest = rest[n:]

@@ -3,6 +3,7 @@ package sink
 import (
 	"strconv"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 

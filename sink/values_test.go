@@ -110,6 +110,7 @@ func TestValuesOfEveryVersion(t *testing.T) {
 				continue // payloads as they are, which the others take too
 			}
 			t.Run(fmt.Sprintf("%s, hold %s", version, hold), func(t *testing.T) {
+				t.Parallel()
 				r := newVersionRig(t, version)
 				r.laneAlone().load(all, nil)
 				cfg := r.config()
@@ -216,6 +217,7 @@ func TestUnsupported(t *testing.T) {
 		{module, "module with the type", UnsupportedSkip, false, -1},
 	} {
 		t.Run(fmt.Sprintf("%s, %s", c.key, c.policy), func(t *testing.T) {
+			t.Parallel()
 			r := newVersionRig(t, "redis-7.0")
 			l := r.laneAlone()
 			first := samplesNamed(t, "redis-5.0/hash-long")[0] // an earlier generation has something the target knows

@@ -36,6 +36,9 @@ type worker struct {
 	epoch    int64
 	target   target // what the nodes can load
 	starting bool   // begin is under way
+	// importChecked is when the nodes were last seen to be in import mode.
+	importChecked time.Time
+	looks         bool // it will never write
 	// fences are what we raised, by the slot they lie in.
 	fences map[slot.Slot]int64
 	// written are the watermarks that the target has acknowledged, by slot.
@@ -218,6 +221,9 @@ func (w *worker) gather() (*batch, error) {
 // applyBatch brings a batch to the target, and carries out the control event that ends it.
 func (w *worker) applyBatch(ctx context.Context, b *batch) error {
 	runs := b.runs()
+	if err := w.checkImport(); err != nil {
+		return err
+	}
 	if len(runs) > 0 {
 		runs = append(w.markRuns(b.sent(), w.touched(b)), runs...)
 		if err := w.apply(ctx, runs, b.sent()); err != nil {
