@@ -76,18 +76,29 @@ func newExacter(ctx context.Context, client *redis.Client, hold time.Duration) (
 	return e, nil
 }
 
-// someFieldExpires asks the node whether any hash has a field that expires; a node that does not count them has to be searched.
+// someFieldExpires asks the node whether any hash has a field that expires; one that does not say is searched.
 func someFieldExpires(ctx context.Context, client *redis.Client) bool {
 	info, err := client.Info(ctx, "keyspace").Result()
-	if err != nil || !strings.Contains(info, "db0:") {
-		return err != nil
-	}
-	for _, counter := range []string{",subexpiry=", ",keys_with_volatile_items="} { // Redis, Valkey
-		if _, n, ok := strings.Cut(info, counter); ok {
-			return !strings.HasPrefix(n, "0")
+	return err != nil || countsFieldExpiry(info)
+}
+
+// countsFieldExpiry reads what a node says of its databases, one line each. Servers that do not count such hashes are taken
+// to have some.
+func countsFieldExpiry(info string) bool {
+	for line := range strings.Lines(info) {
+		if !strings.HasPrefix(line, "db") {
+			continue
+		}
+		none := false
+		for _, counter := range []string{",subexpiry=", ",keys_with_volatile_items="} { // Redis, Valkey
+			_, n, ok := strings.Cut(line, counter)
+			none = none || ok && strings.HasPrefix(n, "0")
+		}
+		if !none {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // unfinished is a hash that is not searched to its end.

@@ -80,3 +80,20 @@ func TestFinishOfEveryVersion(t *testing.T) {
 		})
 	}
 }
+
+// TestFinishLooksAtAllDatabases: a database without such hashes says nothing of another.
+func TestFinishLooksAtAllDatabases(t *testing.T) {
+	for info, want := range map[string]bool{
+		"# Keyspace\r\n": false,
+		"# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n":                                                                               true,
+		"# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\n":                                                                   false,
+		"# Keyspace\r\ndb3:keys=1,expires=0,avg_ttl=0,subexpiry=2\r\n":                                                                   true,
+		"# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndb3:keys=1,expires=0,avg_ttl=0,subexpiry=10\r\n":                    true,
+		"# Keyspace\r\ndb0:keys=9,expires=0,avg_ttl=0,keys_with_volatile_items=0\r\n":                                                    false,
+		"# Keyspace\r\ndb0:keys=9,expires=0,keys_with_volatile_items=0\r\ndb9:keys=9,expires=0,avg_ttl=0,keys_with_volatile_items=1\r\n": true,
+	} {
+		if got := countsFieldExpiry(info); got != want {
+			t.Errorf("%q: %t", info, got)
+		}
+	}
+}
