@@ -203,7 +203,7 @@ func SourceKeys() []Key {
 
 // SinkKeys is the table of what only sinks have.
 func SinkKeys() []Key {
-	return []Key{
+	keys := []Key{
 		{
 			Name: "target.existing.keys", Type: TypeChoice, Default: string(sink.ExistingRefuse),
 			Choices: []string{string(sink.ExistingRefuse), string(sink.ExistingReplace), string(sink.ExistingKeep)},
@@ -228,6 +228,12 @@ func SinkKeys() []Key {
 			Choices: []string{string(sink.UnmappedStop), string(sink.UnmappedSkip)},
 			Doc:     "What happens with writes in databases that go nowhere: the sink stops and names them, or leaves them out.",
 		},
+	}
+	return append(append(keys, expiryKeys()...), applyKeys()...)
+}
+
+func expiryKeys() []Key {
+	return []Key{
 		{
 			Name: "expiry.mode", Type: TypeChoice, Default: "auto", Choices: []string{"auto", string(sink.ExpiryHold), string(sink.ExpiryImport)},
 			Doc: "How keys are kept from expiring at the target before what the source still does to them has arrived. hold: by `expiry.hold`. import: " +
@@ -241,6 +247,12 @@ func SinkKeys() []Key {
 				"copy is done. 0 writes exact times at once: a sink that lags behind a short time to live may then lose keys or stop. At least 8760h " +
 				"otherwise; it cannot change in the life of a sink.",
 		},
+	}
+}
+
+// applyKeys is how a sink writes.
+func applyKeys() []Key {
+	return []Key{
 		{
 			Name: "sweep.policy", Type: TypeChoice, Default: string(sink.SweepDelete),
 			Choices: []string{string(sink.SweepDelete), string(sink.SweepReport), string(sink.SweepKeep)},
