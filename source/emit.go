@@ -197,16 +197,33 @@ func (m *emitter) chained(p int32) {
 	mark.ReplID, mark.End, mark.Part = e.ReplID, e.End, e.Part
 }
 
-// emit encodes the event and hands its record, or its chunks, to the producer.
+// emit encodes the event and hands its record, or its chunks, to the producer. What an event brings stands last, and may be
+// large: it is copied once, to where it leaves from.
 func (m *emitter) emit(p int32) {
-	m.buf = codec.AppendRaw(m.buf[:0], &m.e)
-	key := m.arena.copy(codec.RecordKey(&m.e))
-	if len(m.buf) <= m.maxValue-len(key) {
-		m.record(p, key, m.arena.copy(m.buf), nil, false)
+	e := &m.e
+	value, commands := e.Value, e.Commands
+	var body []byte
+	switch e.Kind {
+	case event.Entry:
+		body = value
+	case event.Unit, event.Functions:
+		body = commands
+	default:
+	}
+	e.Value, e.Commands = nil, nil
+	m.buf = codec.AppendRaw(m.buf[:0], e)
+	e.Value, e.Commands = value, commands
+	key := m.arena.copy(codec.RecordKey(e))
+	size := len(m.buf) + len(body)
+	if size <= m.maxValue-len(key) {
+		record := m.arena.bytes(size)
+		copy(record[copy(record, m.buf):], body)
+		m.record(p, key, record, nil, false)
 		return
 	}
-	m.beginCut(p, key, codec.Chunks(len(m.buf), m.chunkLimit(key)))
+	m.beginCut(p, key, codec.Chunks(size, m.chunkLimit(key)))
 	m.cut(m.buf)
+	m.cut(body)
 	m.endCut()
 	if cap(m.buf) > keepBufferBytes {
 		m.buf = nil

@@ -23,6 +23,9 @@ type part struct {
 	db, last uint32
 	// spread: see event.Event.
 	spread bool
+	// lent: bytes lies in the unit's buffer. own is the part's memory for commands that do not stand there as they travel.
+	lent bool
+	own  []byte
 }
 
 // meaning is what a unit says once its commands are understood. It is valid until the next call of interpret.
@@ -213,16 +216,35 @@ func pick(args [][]byte, idx []int) [][]byte {
 	return keys
 }
 
-// add appends a command to its slot's part; raw is the command as it came, nil if it came otherwise.
+// add appends a command to its slot's part; raw is the command as it came, nil if it came otherwise. Commands that stand
+// one behind the other in the unit are not copied.
 func (in *interpreter) add(s slot.Slot, key, raw []byte, args [][]byte) {
 	p := in.partOf(s, key)
 	in.enter(p, s)
 	p.count++
-	if len(raw) > 0 && raw[0] == '*' {
-		p.bytes = append(p.bytes, raw...)
+	asItCame := len(raw) > 0 && raw[0] == '*'
+	switch {
+	case asItCame && p.count == 1:
+		p.bytes, p.lent = raw, true
 		return
+	case asItCame && p.lent && cap(p.bytes)-len(p.bytes) == cap(raw):
+		// Both reach to the end of one buffer, so raw begins where bytes ends.
+		p.bytes = p.bytes[:len(p.bytes)+len(raw)]
+		return
+	case asItCame:
+		p.append(func(dst []byte) []byte { return append(dst, raw...) })
+	default:
+		p.append(func(dst []byte) []byte { return resp.AppendCommandBytes(dst, args...) })
 	}
-	p.bytes = resp.AppendCommandBytes(p.bytes, args...)
+}
+
+// append adds to a part what does not stand in the unit's buffer: what it has is its own from there on.
+func (p *part) append(more func(dst []byte) []byte) {
+	if p.lent {
+		p.own, p.lent = append(p.own[:0], p.bytes...), false
+	}
+	p.own = more(p.own)
+	p.bytes = p.own
 }
 
 func (in *interpreter) partOf(s slot.Slot, key []byte) *part {
@@ -238,15 +260,18 @@ func (in *interpreter) partOf(s slot.Slot, key []byte) *part {
 	if n := len(m.parts); n < cap(m.parts) {
 		m.parts = m.parts[:n+1]
 		p := &m.parts[n]
-		if cap(p.bytes) > keepBufferBytes {
-			p.bytes = nil
+		if cap(p.own) > keepBufferBytes {
+			p.own = nil
 		}
-		*p = part{slot: s, key: key, bytes: p.bytes[:0], db: in.db, last: in.db}
+		*p = part{slot: s, key: key, own: p.own[:0], db: in.db, last: in.db}
 		return p
 	}
 	m.parts = append(m.parts, part{slot: s, key: key, db: in.db, last: in.db})
 	return &m.parts[len(m.parts)-1]
 }
+
+// forget lets go of the memory of the last unit.
+func (in *interpreter) forget() { in.parts, in.m.parts, in.idx = nil, nil, nil }
 
 // errNoKey: writes that name no key are not carried.
 var errNoKey = errors.New("it names no key, so there is no slot to carry it to: this version carries writes of keys alone")

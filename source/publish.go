@@ -198,7 +198,9 @@ func (p *publisher) stream(ctx context.Context, sec spool.Section) error {
 }
 
 func (p *publisher) unitsAt(sec spool.Section) *unitReader {
-	return newUnitReader(p.bytesFrom(sec), p.cur.Offset, p.cfg.MaxUnitBytes)
+	r := newUnitReader(p.bytesFrom(sec, p.cur.Offset), p.cur.Offset, p.cfg.MaxUnitBytes)
+	r.reopen = func(at event.Offset) unitBytes { return p.bytesFrom(sec, at) }
+	return r
 }
 
 // holds tells whether the section, with those that it goes on from, holds what comes behind the lane.
@@ -208,15 +210,15 @@ func (p *publisher) holds(sec spool.Section) bool {
 	return i >= 0 && holds(sections[:i+1], p.cur.Offset)
 }
 
-// bytesFrom reads the section from where the lane stands. That may be in a section before it, if a unit lies in both.
-func (p *publisher) bytesFrom(sec spool.Section) unitBytes {
-	if p.cur.Offset >= sec.Offset {
-		return p.spool.Reader(spool.Place{Section: sec.Number, Byte: int64(p.cur.Offset - sec.Offset)})
+// bytesFrom reads the section from an offset on. That may be in a section before it, if a unit lies in both.
+func (p *publisher) bytesFrom(sec spool.Section, at event.Offset) unitBytes {
+	if at >= sec.Offset {
+		return p.spool.Reader(spool.Place{Section: sec.Number, Byte: int64(at - sec.Offset)})
 	}
 	j := &joined{tail: p.spool.Reader(spool.Place{Section: sec.Number})}
 	for _, s := range p.spool.Sections() {
-		if s.Number < sec.Number && s.Kind == spool.Stream && s.End() > p.cur.Offset {
-			j.heads = append(j.heads, p.spool.Reader(spool.Place{Section: s.Number, Byte: max(0, int64(p.cur.Offset-s.Offset))}))
+		if s.Number < sec.Number && s.Kind == spool.Stream && s.End() > at {
+			j.heads = append(j.heads, p.spool.Reader(spool.Place{Section: s.Number, Byte: max(0, int64(at-s.Offset))}))
 		}
 	}
 	return j
@@ -263,6 +265,10 @@ func (p *publisher) unit(u *streamUnit) error {
 		p.em.functions(u.begin, u.end, &m.libs, &p.slots)
 	case len(m.parts) > 0:
 		p.em.unit(u, m.parts)
+	}
+	if u.large {
+		p.in.forget()
+		p.em.e.Key, p.em.e.Commands = nil, nil
 	}
 	p.asked = p.asked || m.asked
 	p.cur.Offset = u.end

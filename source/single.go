@@ -73,7 +73,7 @@ func (in *interpreter) keyless(args ...[]byte) {
 	in.enter(p, p.slot)
 	p.count++
 	p.spread = true
-	p.bytes = resp.AppendCommandBytes(p.bytes, args...)
+	p.append(func(dst []byte) []byte { return resp.AppendCommandBytes(dst, args...) })
 }
 
 // settleFlush makes a flush of a transaction that holds nothing else.
@@ -89,9 +89,11 @@ func (in *interpreter) enter(p *part, s slot.Slot) {
 	if p.last != in.db {
 		p.last = in.db
 		p.count++
-		p.bytes = resp.AppendArrayHeader(p.bytes, 2)
-		p.bytes = resp.AppendBulkString(p.bytes, "SELECT")
-		p.bytes = resp.AppendBulkInt(p.bytes, int64(in.db))
+		p.append(func(dst []byte) []byte {
+			dst = resp.AppendArrayHeader(dst, 2)
+			dst = resp.AppendBulkString(dst, "SELECT")
+			return resp.AppendBulkInt(dst, int64(in.db))
+		})
 	}
 	p.spread = p.spread || s != p.slot || in.spread && in.total
 }
@@ -107,7 +109,7 @@ func (in *interpreter) divide(args [][]byte) error {
 		p := in.partOf(d.Slot, d.Args[firstKeyOf(d.Args)])
 		in.enter(p, d.Slot)
 		p.count++
-		p.bytes = resp.AppendCommandBytes(p.bytes, d.Args...)
+		p.append(func(dst []byte) []byte { return resp.AppendCommandBytes(dst, d.Args...) })
 	}
 	return nil
 }

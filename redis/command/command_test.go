@@ -193,3 +193,42 @@ func BenchmarkKeys(b *testing.B) {
 		})
 	}
 }
+
+// What the first arguments say of the keys holds however many follow.
+func TestKeysWithin(t *testing.T) {
+	args := make([][]byte, 300)
+	for i := range args {
+		args[i] = []byte("1")
+	}
+	const head = 64
+	within := map[string]bool{}
+	for info := range All {
+		name := strings.Fields(info.Name)
+		for i, word := range name {
+			args[i] = []byte(word)
+		}
+		if !info.KeysWithin(head) {
+			continue
+		}
+		within[info.Name] = true
+		all, err := info.Keys(args, nil)
+		first, errFirst := info.Keys(args[:head], nil)
+		if !errors.Is(err, errFirst) || !slices.Equal(all, first) {
+			t.Errorf("%s: keys at %v (%v), and at %v (%v) by its head", info.Name, all, err, first, errFirst)
+		}
+		if _, changed := info.Absolute(args, 1); changed {
+			t.Errorf("%s: has times to live", info.Name)
+		}
+		for i := range name {
+			args[i] = []byte("1")
+		}
+	}
+	for name, want := range map[string]bool{
+		"SADD": true, "RPUSH": true, "HSET": true, "ZADD": true, "XADD": true, "APPEND": true,
+		"DEL": false, "MSET": false, "SET": false, "EVAL": false, "HPEXPIRE": false, "ZUNIONSTORE": false, "XGROUP": false,
+	} {
+		if within[name] != want {
+			t.Errorf("%s: %v, want %v", name, within[name], want)
+		}
+	}
+}

@@ -106,6 +106,23 @@ func (i *Info) Keys(args [][]byte, dst []int) ([]int, error) {
 	return out, nil
 }
 
+// KeysWithin reports whether all keys of the command, and all that [Info.Absolute] has to see, stand among its first n
+// arguments, name included, however many follow.
+func (i *Info) KeysWithin(n int) bool {
+	if len(i.Subcommands) > 0 || i.rule != nil || i.absolute != nil || i.Arity > n || -i.Arity > n {
+		return false
+	}
+	for _, s := range i.KeySpecs {
+		if s.Flags&KeyNotKey != 0 {
+			continue
+		}
+		if s.Flags&KeyIncomplete != 0 || s.Begin != BeginIndex || s.Find != FindRange || s.Last < 0 || s.Index+s.Last >= n {
+			return false
+		}
+	}
+	return true
+}
+
 func (i *Info) arityFits(n int) bool {
 	if i.Arity < 0 {
 		return n >= -i.Arity

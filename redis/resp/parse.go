@@ -34,6 +34,26 @@ func ParseCommand(buf []byte, args [][]byte) (n int, argsOut [][]byte, err error
 	}
 }
 
+// ParseCommandHead is ParseCommand for long commands: it appends the first limit arguments alone, and tells how many there
+// are.
+func ParseCommandHead(buf []byte, args [][]byte, limit int) (n, total int, argsOut [][]byte, err error) {
+	c := start
+	out := args
+	for {
+		from, to, err := c.next(buf, &unlimited)
+		if err != nil {
+			return 0, 0, args, err
+		}
+		if from < 0 {
+			return c.pos, total, out, nil
+		}
+		if total < limit {
+			out = append(out, buf[from:to:to])
+		}
+		total++
+	}
+}
+
 // cursor walks over one command, argument by argument, and can wait anywhere
 // for more bytes: the next call goes on with the same command in a longer slice,
 // which may have moved. Positions count from the command's first byte.

@@ -159,3 +159,16 @@ func FuzzParseCommand(f *testing.F) {
 		}
 	})
 }
+
+func TestTheHeadOfACommand(t *testing.T) {
+	buf := AppendCommand(nil, "SADD", "k", "a", "b", "c")
+	for limit := range 7 {
+		n, total, args, err := ParseCommandHead(append(buf, "*1"...), nil, limit)
+		if err != nil || n != len(buf) || total != 5 || len(args) != min(limit, 5) {
+			t.Errorf("limit %d: %d bytes, %d of %d arguments, %v", limit, n, len(args), total, err)
+		}
+	}
+	if _, _, _, err := ParseCommandHead(buf[:len(buf)-1], nil, 2); !errors.Is(err, ErrIncomplete) {
+		t.Errorf("cut behind the head: %v", err)
+	}
+}
