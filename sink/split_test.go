@@ -3,7 +3,6 @@ package sink
 import (
 	"strconv"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
 

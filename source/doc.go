@@ -36,12 +36,17 @@
 // # Large values
 //
 // A value of a snapshot that is larger than pieceBytes is published while it is still being read: as chunks (package
-// codec) of which a lane has chunksInFlight in memory at a time. One event may span Kafka transactions; the position, the
-// count of entries and the chain move on with its last chunk alone. So whatever interrupts it, it is published again from
-// its beginning, under the attempt number of the next session, and what is in the log of the first attempt is dropped by
-// readers. The same holds for a large unit of the stream. It is scanned as it arrives and read from the spool a second time when it
-// is whole, so it is in memory once, up to MaxUnitBytes; the parts of a transaction over several slots stay in one Kafka
-// transaction.
+// codec) of which a lane has chunksInFlight in memory at a time. One event may span Kafka transactions; the position,
+// the count of entries and the chain move on with its last chunk alone. So whatever interrupts it, it is published
+// again from its beginning, under the attempt number of the next session, and what is in the log of the first attempt
+// is dropped by readers. The same holds for a large unit of the stream. It is scanned as it arrives and read from the
+// spool a second time when it is whole, so it is in memory once, up to MaxUnitBytes; the parts of a transaction over
+// several slots stay in one Kafka transaction.
+//
+// # Scripts and functions
+//
+// Masters send what scripts do; those before Redis 7 may be told to send the scripts: see scripts.go. Libraries of functions
+// travel as an event of their own: see functions.go.
 //
 // # Stopping
 //

@@ -53,6 +53,7 @@ type interpreter struct {
 	// ask puts the question to the source's own COMMAND GETKEYS, for commands that the table does not know or whose keys
 	// it cannot tell.
 	ask      func(args [][]byte) ([][]byte, error)
+	scripts  *scripts // of the lane
 	m        meaning
 	idx      []int
 	parts    []part // recycled
@@ -77,6 +78,10 @@ func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
 		if handled {
 			continue
 		}
+		args, rewritten, err := in.scripts.resolve(args)
+		if err != nil {
+			return nil, fmt.Errorf("interpret %s at offset %d: %w", describe(u.argsOf(c)), u.end, err)
+		}
 		info, key, s, err := in.locate(args)
 		if err != nil {
 			return nil, fmt.Errorf("interpret %s at offset %d: %w", describe(args), u.end, err)
@@ -85,6 +90,9 @@ func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
 			continue
 		}
 		raw := c.raw
+		if rewritten {
+			raw = nil
+		}
 		if info != nil {
 			if exact, changed := info.Absolute(args, u.sourceMs()); changed {
 				args, raw = exact, nil
@@ -135,7 +143,8 @@ func (in *interpreter) bookkeeping(args [][]byte) (handled bool, err error) {
 	case equalFold(name, "PUBLISH"), equalFold(name, "SPUBLISH"), equalFold(name, "OPINFO"):
 		in.dropped++
 	case equalFold(name, "SCRIPT"):
-		// The effects of scripts are in the stream, the scripts themselves are not needed to replay them.
+		// The effects of scripts are in the stream, or the scripts are where they run.
+		in.scripts.script(args)
 		in.dropped++
 	default:
 		return false, nil

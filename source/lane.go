@@ -53,6 +53,8 @@ type lane struct {
 	passed uint64
 	// droppedTold: that something of the stream is not carried was told of.
 	droppedTold bool
+	// scripts that the shard has loaded.
+	scripts scripts
 	// auxTold is the section whose data of modules was told of.
 	auxTold uint64
 	// resumable is the section whose snapshot the last generation is made of: its entries are counted by it alone. begin is

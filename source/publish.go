@@ -72,6 +72,8 @@ func newPublisher(work context.Context, l *lane, cl *kgo.Client, pos offsets.Pos
 		p.ends[i].Store(end)
 	}
 	p.in.db, p.in.single, p.in.total = pos.DB, l.single, l.single && n == 1
+	p.in.scripts = &l.scripts
+	l.scripts.whole = false
 	p.in.ask = func(args [][]byte) ([][]byte, error) { return l.ask(work, args) }
 	if slots, err := slot.ParseSet(pos.Slots); err == nil {
 		p.slots = slots

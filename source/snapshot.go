@@ -86,6 +86,7 @@ func (p *publisher) entries(ctx context.Context, sec spool.Section, skip uint64)
 	s.reader = rdb.NewReader(s.bytes, rdb.Config{MaxValueBytes: int64(p.cfg.MaxUnitBytes), PieceBytes: pieceBytes, OnPiece: s.piece})
 	defer p.em.dropCut()
 	p.libs.reset()
+	p.scripts.begin()
 	for {
 		item, err := s.reader.Next()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -125,6 +126,9 @@ func (s *passage) item(item *rdb.Item) error {
 			p.em.entry()
 		}
 	case rdb.KindAux:
+		if string(item.Aux.Key) == "lua" {
+			p.scripts.learn(item.Aux.Value)
+		}
 		if string(item.Aux.Key) == "repl-stream-db" {
 			if db, err := strconv.ParseUint(string(item.Aux.Value), 10, 31); err == nil {
 				p.in.db = uint32(db)
