@@ -1,8 +1,8 @@
 package sink
 
 import (
-	"strconv"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
