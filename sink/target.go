@@ -70,7 +70,9 @@ func (w *worker) learn() (target, error) {
 			return target{}, err
 		}
 		t.name = w.serverName(w.ownerOf(s))
-		t.dialect = dialectOf(t.name)
+		if t.dialect = dialectOf(t.name); t.dialect.version == 0 {
+			t.dialect = leastDialect(t.format)
+		}
 		least = least.and(t)
 	}
 	return least, nil
@@ -116,6 +118,24 @@ func dialectOf(name string) dialect {
 		d.version = min(d.version, 702)
 	}
 	return d
+}
+
+// leastDialect is what every server understands that writes payloads of a format: for a node that may not be asked for its
+// version.
+func leastDialect(f rdb.Format) dialect {
+	switch {
+	case f.Valkey:
+		return dialect{valkey: true, version: 900}
+	case f.Version >= 13:
+		return dialect{version: 804}
+	case f.Version >= 12:
+		return dialect{version: 704}
+	case f.Version >= 11:
+		return dialect{version: 702}
+	case f.Version >= 10:
+		return dialect{version: 700}
+	}
+	return dialect{version: 500}
 }
 
 // and is what both understand. The zero dialect is not known and says nothing.
