@@ -10,6 +10,7 @@ import (
 
 	"github.com/redriver/redriver/internal/load"
 	"github.com/redriver/redriver/internal/testkit"
+	"github.com/redriver/redriver/internal/testkit/redistest"
 	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/verify"
 )
@@ -75,6 +76,38 @@ func TestSingleServerInSeveralPartitionsIsIdentical(t *testing.T) {
 	one.Stop()
 	two.Stop()
 	p.chainHolds()
+}
+
+// A single server, in total order, into a cluster: commands over slots are divided or worked out at the target.
+func TestSingleServerIntoAClusterIsIdentical(t *testing.T) {
+	for _, version := range []string{"redis-7.0", "redis-8.6", "valkey-8.1"} {
+		t.Run(version, func(t *testing.T) {
+			w := testkit.New(t)
+			from := w.Server(version, "--repl-backlog-size", backlog)
+			to := w.ClusterWith(redistest.Config{Masters: 3, Version: version})
+			p := newPipeline(t, w, w.Kafka().Addr(), nil)
+			stop := singleLoad(t, from, 1)
+			toConfig := p.singleSink(to.Addrs()[0])
+			source, sink := p.run(p.singleSource(from.Addr())), p.run(toConfig)
+			for range 5 {
+				time.Sleep(1500 * time.Millisecond)
+				if err := sink.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				sink = p.run(toConfig)
+				time.Sleep(700 * time.Millisecond)
+				for _, m := range to.Masters() {
+					m.Client().Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+				}
+			}
+			stop()
+			p.settled("to")
+			sameDatabases(t, verify.At(from.Addr()), verify.At(to.Addrs()...), verify.Options{})
+			source.Stop()
+			sink.Stop()
+			p.chainHolds()
+		})
+	}
 }
 
 // settled waits until the sinks have committed the log up to its end, which no longer moves.

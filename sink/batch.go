@@ -39,6 +39,9 @@ type control struct {
 	// db is the database of the target that a flush empties, every says that it is all of them.
 	db    uint32
 	every bool
+	// unit, with its keys: it has to be worked out, see spread.go. The kind is event.Unit then.
+	unit *unit
+	keys [][]byte
 }
 
 const (

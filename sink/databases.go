@@ -1,7 +1,6 @@
 package sink
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -103,8 +102,7 @@ func (e *DatabaseError) Error() string {
 	return fmt.Sprintf("apply %s of database %d: %s (databases says which database goes where, databases.unmapped: skip leaves the others out)", what, e.DB, e.Why)
 }
 
-var (
-	errSpread  = errors.New("its keys lie in several slots, and the target is a cluster")
+const (
 	whyUnnamed = "databases does not name it"
 	whyCluster = "a cluster has database 0 only"
 )

@@ -133,6 +133,6 @@
 //
 // # Not in this version
 //
-// Commands over several slots at a cluster, FLUSHALL among other writes of a transaction, commands and transactions of the
+// FLUSHALL among other writes of a transaction, commands and transactions of the
 // stream larger than memory, fingerprints of a snapshot on disk, slots of a partition that go on while one waits.
 package sink

@@ -124,7 +124,9 @@ type RecordError struct {
 }
 
 func (e *RecordError) Error() string {
-	if _, ok := errors.AsType[*DatabaseError](e.Err); ok {
+	_, database := errors.AsType[*DatabaseError](e.Err)
+	_, spread := errors.AsType[*SpreadError](e.Err)
+	if database || spread {
 		return fmt.Sprintf("partition %d offset %d: %v", e.Partition, e.Offset, e.Err)
 	}
 	hint := "who else writes to this topic? a source with a new topic.prefix makes a clean one"

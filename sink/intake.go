@@ -42,6 +42,8 @@ type intake struct {
 	// held is a unit that did not fit into the last batch, heldNext the offset behind it.
 	held     *unit
 	heldNext int64
+	// heldMore are the other parts of the unit that was held back.
+	heldMore []*unit
 
 	ev      event.Event
 	scratch [][]byte
@@ -113,8 +115,11 @@ func (in *intake) start(b *batch) error {
 		return nil
 	}
 	b.add(in.held)
+	for _, u := range in.heldMore {
+		b.add(u)
+	}
 	b.next = in.heldNext
-	in.held = nil
+	in.held, in.heldMore = nil, nil
 	if rb := in.draining; rb != nil {
 		if err := in.drain(b, rb); err != nil {
 			return in.fault(rb.offset, err)
@@ -210,7 +215,8 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 	if e.Kind == event.Unit && len(in.gens) > 0 {
 		in.remember(e)
 	}
-	if in.isDone(e.Slot, offset, 0) {
+	apart := e.Spread && !in.shape.single
+	if !apart && in.isDone(e.Slot, offset, 0) {
 		in.skipped++
 		if offset == in.plan.refused {
 			return errRefusedBefore
@@ -227,6 +233,9 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 	}
 	if u.count == 0 {
 		return nil
+	}
+	if apart {
+		return in.addSpread(b, u)
 	}
 	if !b.fits(u, in.limits) {
 		in.held, in.heldNext, b.over = u, offset+1, true

@@ -32,14 +32,19 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 	if ghosts && (w.s.cfg.Sweep == SweepKeep || c.first && w.s.cfg.ExistingKeys == ExistingKeep) {
 		return nil
 	}
-	w.stat.setState(StateSweeping)
-	defer w.stat.setState(StateRunning)
+	do, what := w.sweep, "a sweep is begun again"
+	if c.unit != nil {
+		do, what = w.spread, "a unit over several slots is begun again"
+	} else {
+		w.stat.setState(StateSweeping)
+		defer w.stat.setState(StateRunning)
+	}
 	for attempt := 0; ; attempt++ {
-		err := w.sweep(ctx, c)
+		err := do(ctx, c)
 		if err == nil || classOf(err) != Retry || w.soft.Err() != nil {
 			return err
 		}
-		w.warn("a sweep is begun again", err)
+		w.warn(what, err)
 		if err := w.pause(ctx, attempt); err != nil {
 			return err
 		}
