@@ -148,7 +148,7 @@ func TestHistoryNamesThePromiseThatAMutantBreaks(t *testing.T) {
 			"r.units = append([]*unit{u}, r.units...)\n",
 		}},
 		load.Once: {{
-			"sink/intake.go",
+			"sink/chunks.go",
 			"offset <= in.plan.done[i] {",
 			"offset < 0 && i >= 0 {",
 		}},

@@ -72,7 +72,7 @@ func (w *worker) spread(ctx context.Context, c *control) error {
 		return err
 	}
 	w.stat.units.Add(1)
-	return w.tidySpread(c)
+	return w.tidySpread()
 }
 
 // doneSlots are the slots of the unit whose checkpoint vouches for it, and all of them in order.
@@ -229,16 +229,6 @@ func (w *worker) carryOutAside(c *control, before []dumped) (copied, after []dum
 		q.addBytes([]byte("UNLINK"), w.copyKey(i, bench))
 	}
 	copied, after = make([]dumped, len(c.keys)), make([]dumped, len(c.keys))
-	seen := func(in []dumped, n int, r resp.Reply) {
-		if n < 0 || n >= 2*len(in) {
-			return
-		}
-		if n%2 == 0 {
-			in[n/2].payload = string(r.Str)
-		} else {
-			in[n/2].expireAt = max(r.Int, 0)
-		}
-	}
 	conn := w.conns[w.ownerOf(bench)]
 	if conn == nil {
 		return nil, nil, errTopology
@@ -254,12 +244,23 @@ func (w *worker) carryOutAside(c *control, before []dumped) (copied, after []dum
 				}
 			}
 		default:
-			seen(copied, i-lookBefore, r)
-			seen(after, i-lookAfter, r)
+			take(copied, i-lookBefore, r)
+			take(after, i-lookAfter, r)
 		}
 		return nil
 	})
 	return copied, after, err
+}
+
+// take reads the n-th answer to DUMP and PEXPIRETIME of each key; any other n is not one of them.
+func take(in []dumped, n int, r resp.Reply) {
+	switch {
+	case n < 0 || n >= 2*len(in):
+	case n%2 == 0:
+		in[n/2].payload = string(r.Str)
+	default:
+		in[n/2].expireAt = max(r.Int, 0)
+	}
 }
 
 func (w *worker) asideError(c *control, line string, i int) error {
@@ -301,6 +302,6 @@ func (w *worker) commitSpread(ctx context.Context, c *control, outcomes []string
 }
 
 // tidySpread does (5). What a crash leaves of it is written over by the next unit.
-func (w *worker) tidySpread(c *control) error {
+func (w *worker) tidySpread() error {
 	return w.ask(w.slots.First, func(resp.Reply) error { return nil }, []byte("UNLINK"), w.planKey())
 }
