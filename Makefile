@@ -4,7 +4,7 @@ GOLANGCI := bin/golangci-lint-v2.15.0
 FUZZTIME ?= 30s
 SOAK ?= 30m
 
-.PHONY: help build servers test race e2e fuzz planted lint fmt bench bench-verify demo soak clean
+.PHONY: help build servers test race e2e fuzz planted large matrix lint fmt bench bench-verify demo soak clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,12 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 planted: servers ## verify at full size: a million keys with 10,000 differences, a sorted set of 10 million members
 	REDRIVER_PLANTED_KEYS=1000000 REDRIVER_LARGE_MEMBERS=10000000 go test -count=1 -v -run 'TestPlantedDifferencesAreFound|TestLargeValues' ./verify
+
+large: servers ## values larger than the processes: a sorted set of 20 million members and a string of 512 MB, end to end
+	REDRIVER_LARGE_MEMBERS=20000000 REDRIVER_LARGE_STRING_MB=511 go test -count=1 -timeout=60m -v -run TestValuesLarger ./e2e
+
+matrix: servers ## every version into every other; writes docs/compatibility.md
+	go test -count=1 -timeout=60m -v -run TestEveryVersionInto ./e2e -matrix
 
 lint: $(GOLANGCI) ## formatting, golangci-lint, go vet, shellcheck, the rules of this repository
 	$(GOLANGCI) run ./...
