@@ -23,6 +23,7 @@ const payloadFooter = 10
 // valueComparer compares DUMP payloads by what they mean. It belongs to one goroutine at a time.
 type valueComparer struct {
 	holdMs    int64
+	nowMs     int64 // when the comparison of a hash began
 	tolerance time.Duration
 	from, to  *rdb.Decoder
 	seed      maphash.Seed
@@ -178,6 +179,7 @@ type sum struct {
 func (d *valueComparer) compareUnordered(f, t value) (*delta, error) {
 	// Small sorted sets hold whole scores as integers, so that -0 is stored as 0: Redis's own replicas differ in that.
 	exactZero := f.typ == zsetDoubles && t.typ == zsetDoubles
+	d.nowMs = time.Now().UnixMilli()
 	a, err := d.sumOf(d.from, d.holdMs, exactZero)
 	if err != nil {
 		return nil, err
@@ -194,6 +196,12 @@ func (d *valueComparer) compareUnordered(f, t value) (*delta, error) {
 // zsetDoubles is the type byte of sorted sets whose scores are stored bit by bit.
 const zsetDoubles = 5
 
+// isDead tells of a field whose time has passed by the source's word: servers show no such field, and have it in its payload
+// until they come by. heldMs is by how much its side's times are later.
+func (d *valueComparer) isDead(e *rdb.Element, heldMs int64) bool {
+	return e.Kind == rdb.ElementField && e.ExpireAtMs != 0 && e.ExpireAtMs-heldMs <= d.nowMs
+}
+
 func (d *valueComparer) sumOf(dec *rdb.Decoder, holdMs int64, exactZero bool) (sum, error) {
 	var s sum
 	for {
@@ -203,6 +211,9 @@ func (d *valueComparer) sumOf(dec *rdb.Decoder, holdMs int64, exactZero bool) (s
 		}
 		if err != nil {
 			return s, err
+		}
+		if d.isDead(e, d.holdMs-holdMs) {
+			continue
 		}
 		d.record = appendElement(d.record[:0], e, holdMs, exactZero)
 		s.hashes += maphash.Bytes(d.seed, d.record)
@@ -276,7 +287,9 @@ func (d *valueComparer) findMember(exactZero bool) (*delta, error) {
 		if err != nil {
 			return nil, err
 		}
-		left[string(nameOf(e))] = insideOf(e, exactZero)
+		if !d.isDead(e, 0) {
+			left[string(nameOf(e))] = insideOf(e, exactZero)
+		}
 	}
 	var late *delta
 	for {
@@ -286,6 +299,9 @@ func (d *valueComparer) findMember(exactZero bool) (*delta, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if d.isDead(e, d.holdMs) {
+			continue
 		}
 		name, t := string(nameOf(e)), insideOf(e, exactZero)
 		f, ok := left[name]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -36,9 +37,19 @@ func (w *pieceWork) compareMembers(ctx context.Context, p pair) (*delta, error) 
 		d.from, d.to = d.to, d.from
 	}
 	if d == nil && err == nil {
-		d = countDelta(nf, nt, "members")
+		d = countDelta(nf, nt-w.dead, "members")
 	}
 	return d, err
+}
+
+// isDeadField tells of a field of the target, which the source has not, whether its time has passed by the source's word:
+// it waits for the source's HDEL.
+func (w *pieceWork) isDeadField(ctx context.Context, key, name string) (bool, error) {
+	at, err := w.to.fieldExpiries(ctx, key, []string{name})
+	if err != nil || len(at) != 1 || at[0] == 0 {
+		return false, err
+	}
+	return at[0]-w.opt.ExpiryHold.Milliseconds() <= time.Now().UnixMilli(), nil
 }
 
 // lookUp finds the first member of a that b does not have alike.
@@ -79,7 +90,18 @@ func (w *pieceWork) lookUpPiece(ctx context.Context, p pair, a, b *reader, piece
 		return nil, fmt.Errorf("asked %s for %d members, got %d", b.name, len(names), len(theirs))
 	}
 	for i, m := range piece {
-		if t := theirs[i]; t == nil || *t != m.value {
+		t := theirs[i]
+		if t == nil && a == w.to && p.typ == "hash" && w.opt.ExpiryHold > 0 && a.offer.fieldExpiry {
+			dead, err := w.isDeadField(ctx, p.key, m.name)
+			if err != nil {
+				return nil, err
+			}
+			if dead {
+				w.dead++
+				continue
+			}
+		}
+		if t == nil || *t != m.value {
 			return valueDelta(memberText(p.typ, m.name, &m.value), memberText(p.typ, m.name, t)), nil
 		}
 	}
@@ -95,6 +117,9 @@ func (w *pieceWork) lookUpPiece(ctx context.Context, p pair, a, b *reader, piece
 		return nil, err
 	}
 	for i := range min(len(ea), len(eb)) {
+		if theirs[i] == nil { // dead
+			continue
+		}
 		f, t := ea[i], eb[i]
 		if a == w.to {
 			f, t = t, f

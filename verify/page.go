@@ -93,10 +93,16 @@ func (c *comparison) compareOnce(ctx context.Context, sp Databases, keys []strin
 				untyped = append(untyped, int32(i))
 			}
 		default:
-			// One side expired it a moment before the other: an outcome only once the moment has passed.
-			if e := f.expiry + t.expiry; e != 0 && e <= soon && !again {
+			// One side expired it a moment before the other: an outcome only once the moment has passed. Then a key that a
+			// sink holds is as good as gone: it waits for the source's DEL.
+			e := c.exactExpiry(f, t)
+			if e != 0 && e <= soon && !again {
 				leaving = append(leaving, k)
 				until = max(until, e)
+				continue
+			}
+			if t.exists && c.opt.ExpiryHold > 0 && e != 0 && e <= time.Now().UnixMilli() {
+				out.gone = append(out.gone, k)
 				continue
 			}
 			p.alone = append(p.alone, int32(i))
@@ -125,6 +131,14 @@ func (c *comparison) compareOnce(ctx context.Context, sp Databases, keys []strin
 	}
 	more, err := c.compareOnce(ctx, sp, leaving, out, true)
 	return append(away, more...), err
+}
+
+// exactExpiry is when a key that one side has expires by the source's word, 0 for never.
+func (c *comparison) exactExpiry(f, t *meta) int64 {
+	if t.exists && t.expiry != 0 {
+		return t.expiry - c.opt.ExpiryHold.Milliseconds()
+	}
+	return f.expiry
 }
 
 // pageWork is the comparison of one page.

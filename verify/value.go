@@ -33,6 +33,7 @@ type pieceWork struct {
 	*comparison
 	from, to *reader
 	late     *delta // of field expiries: counts if nothing else differs
+	dead     int64  // fields of the target whose time has passed
 }
 
 // exec runs a pipeline of reads; every reply is a value or nil afterwards.
