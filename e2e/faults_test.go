@@ -200,7 +200,7 @@ func TestAMissingCommitMarkerIsFoundAtStart(t *testing.T) {
 	}
 	port := broker.Port()
 	broker.Close()
-	cutLastBatch(t, filepath.Join(dir, "b"), p.prefix+".changes")
+	cutLastBatch(t, filepath.Join(dir, "b"), filepath.Join(dir, "a"), p.prefix+".changes")
 	again, err := kafkatest.StartFakeOn(filepath.Join(dir, "b"), port)
 	if err != nil {
 		t.Fatal(err)
@@ -216,18 +216,22 @@ func TestAMissingCommitMarkerIsFoundAtStart(t *testing.T) {
 	to.Stop()
 }
 
-// cutLastBatch removes the last batch, a commit marker, of the partition of the topic that was written last.
-func cutLastBatch(t *testing.T, dir, topic string) {
+// cutLastBatch removes the last batch, a commit marker, of the partition of the topic that was written last, as the times of
+// the files in the folder that dir was copied from say.
+func cutLastBatch(t *testing.T, dir, from, topic string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "partitions", topic+"-*", "*.dat"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no segments of %s in %s: %v", topic, dir, err)
 	}
-	slices.SortFunc(files, func(a, b string) int {
-		ia, _ := os.Stat(a)
-		ib, _ := os.Stat(b)
-		return ib.ModTime().Compare(ia.ModTime())
-	})
+	written := func(file string) time.Time {
+		info, err := os.Stat(from + strings.TrimPrefix(file, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.ModTime()
+	}
+	slices.SortFunc(files, func(a, b string) int { return written(b).Compare(written(a)) })
 	const indexEntry, lengthAt, batchHead, attributesAt, control = 15, 8, 12, 21, 0x20
 	for _, file := range files {
 		raw, err := os.ReadFile(file)

@@ -63,13 +63,12 @@ func (l *listing) scan(ctx context.Context, c *comparison, w work, out chan<- pa
 			return err
 		}
 		pages := b.pages(c.opt.Page)
-		mark := &scanned{next: next, pending: len(pages), tally: tally{Own: int64(len(b.own))}, own: b.own}
+		mark := &scanned{next: next, pending: max(len(pages), 1), tally: tally{Own: int64(len(b.own))}, own: b.own}
 		l.mu.Lock()
 		st.ahead = append(st.ahead, mark)
 		l.mu.Unlock()
 		done := func(compared []string, late []Difference) { l.passed(c, st, mark, compared, late, w) }
 		if len(pages) == 0 {
-			mark.pending = 1
 			c.mu.Lock()
 			done(nil, nil)
 			c.mu.Unlock()
