@@ -61,7 +61,6 @@ func TestBadStarts(t *testing.T) {
 		{"wrong address", configFile(t, kafka, nowhere), connectors.CodeRedisUnreachable, []string{"orders-source", nowhere, "refused", "check that host and port are right"}},
 		{"no password", configFile(t, kafka, locked.Addr()), connectors.CodeRedisRefuses, []string{"orders-source", locked.Addr(), "NOAUTH", "password"}},
 		{"wrong password", configFile(t, kafka, locked.Addr(), "    redis.password: hunter3"), connectors.CodeRedisRefuses, []string{"orders-source", locked.Addr(), "WRONGPASS", "check"}},
-		{"not a cluster", configFile(t, kafka, single.Addr()), connectors.CodeTopology, []string{"orders-source", single.Addr(), "cluster mode is disabled", "cluster-enabled"}},
 		{"not formed", configFile(t, kafka, fresh.Addr()), connectors.CodeTopology, []string{"orders-source", fresh.Addr(), "serves a slot", "form the cluster"}},
 		{"no Kafka", configFile(t, nowhere, single.Addr()), connectors.CodeKafka, []string{"Kafka", nowhere, "refused", "kafka.brokers"}},
 	} {
