@@ -79,7 +79,7 @@ func Compare(ctx context.Context, from, to Deployment, opt Options) (Result, err
 		found: map[ref]*state{}, over: map[Kind]int64{}, noticed: map[string]time.Time{},
 	}
 	c.payloads.New = func() any { return new(payloads) }
-	c.decoders.New = func() any { return newValueComparer(&c.opt) }
+	c.decoders.New = func() any { return newValueComparer(&c.opt, c.sourceNow) }
 	if opt.KeysPerSecond > 0 {
 		c.keyLimit = rate.NewLimiter(rate.Limit(opt.KeysPerSecond), max(opt.KeysPerSecond/10, 1))
 	}

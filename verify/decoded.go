@@ -23,18 +23,19 @@ const payloadFooter = 10
 // valueComparer compares DUMP payloads by what they mean. It belongs to one goroutine at a time.
 type valueComparer struct {
 	holdMs    int64
-	nowMs     int64 // when the comparison of a hash began
+	sourceNow func() int64
+	nowMs     int64 // by the source's clock, when the comparison of a hash began
 	tolerance time.Duration
 	from, to  *rdb.Decoder
 	seed      maphash.Seed
 	record    []byte // scratch: one element as it is hashed
 }
 
-func newValueComparer(opt *Options) *valueComparer {
+func newValueComparer(opt *Options, sourceNow func() int64) *valueComparer {
 	cfg := rdb.DecoderConfig{MaxBlobBytes: 1 << 30}
 	return &valueComparer{
 		holdMs: opt.ExpiryHold.Milliseconds(), tolerance: opt.TTLTolerance, from: rdb.NewDecoder(cfg), to: rdb.NewDecoder(cfg),
-		seed: maphash.MakeSeed(),
+		seed: maphash.MakeSeed(), sourceNow: sourceNow,
 	}
 }
 
@@ -179,7 +180,7 @@ type sum struct {
 func (d *valueComparer) compareUnordered(f, t value) (*delta, error) {
 	// Small sorted sets hold whole scores as integers, so that -0 is stored as 0: Redis's own replicas differ in that.
 	exactZero := f.typ == zsetDoubles && t.typ == zsetDoubles
-	d.nowMs = time.Now().UnixMilli()
+	d.nowMs = d.sourceNow()
 	a, err := d.sumOf(d.from, d.holdMs, exactZero)
 	if err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -49,7 +48,7 @@ func (w *pieceWork) isDeadField(ctx context.Context, key, name string) (bool, er
 	if err != nil || len(at) != 1 || at[0] == 0 {
 		return false, err
 	}
-	return at[0]-w.opt.ExpiryHold.Milliseconds() <= time.Now().UnixMilli(), nil
+	return at[0]-w.opt.ExpiryHold.Milliseconds() <= w.sourceNow(), nil
 }
 
 // lookUp finds the first member of a that b does not have alike.

@@ -78,7 +78,7 @@ func (c *comparison) compareOnce(ctx context.Context, sp Databases, keys []strin
 	}
 	var leaving []string // to be looked at again
 	var until int64
-	soon := time.Now().Add(expiring).UnixMilli()
+	soon := c.sourceNow() + expiring.Milliseconds()
 	var untyped []int32
 	for i, k := range keys {
 		f, t := &p.metas[0][i], &p.metas[1][i]
@@ -101,7 +101,7 @@ func (c *comparison) compareOnce(ctx context.Context, sp Databases, keys []strin
 				until = max(until, e)
 				continue
 			}
-			if t.exists && c.opt.ExpiryHold > 0 && e != 0 && e <= time.Now().UnixMilli() {
+			if t.exists && c.opt.ExpiryHold > 0 && e != 0 && e <= c.sourceNow() {
 				out.gone = append(out.gone, k)
 				continue
 			}
@@ -126,12 +126,15 @@ func (c *comparison) compareOnce(ctx context.Context, sp Databases, keys []strin
 	if len(leaving) == 0 {
 		return away, nil
 	}
-	if err := sleep(ctx, time.Until(time.UnixMilli(until+10))); err != nil {
+	if err := sleep(ctx, time.Duration(until+10-c.sourceNow())*time.Millisecond); err != nil {
 		return nil, err
 	}
 	more, err := c.compareOnce(ctx, sp, leaving, out, true)
 	return append(away, more...), err
 }
+
+// sourceNow is the source's clock, in Unix milliseconds: ours may be another.
+func (c *comparison) sourceNow() int64 { return time.Now().Add(c.from.ahead).UnixMilli() }
 
 // exactExpiry is when a key that one side has expires by the source's word, 0 for never.
 func (c *comparison) exactExpiry(f, t *meta) int64 {

@@ -62,10 +62,8 @@ func (s *side) probe(ctx context.Context) error {
 		}
 		n.give(c, true)
 	}
-	if !s.offer.expireTime {
-		if err := s.measureClock(ctx); err != nil {
-			return err
-		}
+	if err := s.measureClock(ctx); err != nil {
+		return err
 	}
 	s.offer.slotKeys = s.offer.slotKeys && s.cluster
 	return nil

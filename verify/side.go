@@ -27,7 +27,7 @@ type side struct {
 
 	cluster bool
 	offer   offer
-	// ahead is of its clock before ours, where expiry times have to be reckoned, and may be off by so much.
+	// ahead is of its clock before ours, and may be off by so much.
 	ahead, aheadOff time.Duration
 
 	mu    sync.Mutex
