@@ -34,6 +34,7 @@ planted: servers ## verify at full size: a million keys with 10,000 differences,
 
 large: servers ## values larger than the processes: a sorted set of 20 million members and a string of 512 MB, end to end
 	REDRIVER_LARGE_MEMBERS=20000000 REDRIVER_LARGE_STRING_MB=511 go test -count=1 -timeout=60m -v -run TestValuesLarger ./e2e
+	REDRIVER_LARGE=1 go test -count=1 -timeout=30m -v -run 'TestLarge|TestInterruptionsInside' ./source
 
 matrix: servers ## every version into every other; writes docs/compatibility.md
 	go test -count=1 -timeout=60m -v -run TestEveryVersionInto ./e2e -matrix

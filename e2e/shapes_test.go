@@ -80,7 +80,7 @@ func TestSingleServerInSeveralPartitionsIsIdentical(t *testing.T) {
 
 // A single server, in total order, into a cluster: commands over slots are divided or worked out at the target.
 func TestSingleServerIntoAClusterIsIdentical(t *testing.T) {
-	for _, version := range []string{"redis-7.0", "redis-8.6", "valkey-8.1"} {
+	for _, version := range []string{"redis-8.6", "valkey-8.1"} {
 		t.Run(version, func(t *testing.T) {
 			w := testkit.New(t)
 			from := w.Server(version, "--repl-backlog-size", backlog)

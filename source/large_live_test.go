@@ -28,13 +28,20 @@ import (
 // memoryGoal is what a source may use, whatever it carries.
 const memoryGoal = 256 << 20
 
-// fillLarge makes a hash of 300 MB, a string of 200 MB and a sorted set of 5 million members, all in one shard, among small keys.
-// They are kept uncompressed in the snapshot.
+// large is set by "make large", which runs the live tests of large values at full size.
+func large() bool { return os.Getenv("REDRIVER_LARGE") != "" }
+
+// fillLarge makes a hash of 300 MB, a string of 200 MB and a sorted set of 5 million members, all in one shard, among small
+// keys; a quarter of that where it is not asked for more. They are kept uncompressed in the snapshot.
 func fillLarge(t *testing.T, c *redis.ClusterClient) (keys []string) {
 	t.Helper()
 	ctx := t.Context()
 	hash, set, text := "{t}hash", "{t}set", "{t}text"
-	const step, loops = 50_000, 100
+	const step = 50_000
+	loops, stringBytes := 25, 50<<20
+	if large() {
+		loops, stringBytes = 100, 200<<20
+	}
 	for i := range loops {
 		if err := c.Eval(ctx, `for i = 1, ARGV[2] do redis.call('zadd', KEYS[1], i * 7 % 1000, 'member:'..(ARGV[1] + i)) end return 1`, []string{set}, i*step, step).Err(); err != nil {
 			t.Fatal(err)
@@ -43,7 +50,7 @@ func fillLarge(t *testing.T, c *redis.ClusterClient) (keys []string) {
 			t.Fatal(err)
 		}
 	}
-	big := make([]byte, 200<<20)
+	big := make([]byte, stringBytes)
 	rnd := rand.NewChaCha8([32]byte{})
 	_, _ = rnd.Read(big)
 	if err := c.Set(ctx, text, big, 0).Err(); err != nil {
