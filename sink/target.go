@@ -53,6 +53,9 @@ func (t target) andFormat(o target) target {
 	return t
 }
 
+// rdbOfRedis72 is the RDB version of Redis 7.2.
+const rdbOfRedis72 = 11
+
 // learn finds out what the nodes can load: the footer of what they DUMP has their own version. The fences are there on each
 // node, and hold a number.
 func (w *worker) learn() (target, error) {
@@ -72,6 +75,9 @@ func (w *worker) learn() (target, error) {
 		t.name = w.serverName(w.ownerOf(s))
 		if t.dialect = dialectOf(t.name); t.dialect.version == 0 {
 			t.dialect = leastDialect(t.format)
+		} else if !t.dialect.valkey && t.dialect.version < sinceFieldExpiry.redis {
+			// Forks of Redis 7.2 have given formats of their own the numbers of later ones of Redis.
+			t.format.Version = min(t.format.Version, rdbOfRedis72)
 		}
 		least = least.and(t)
 	}
