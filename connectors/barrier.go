@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/topology"
 	"github.com/redriver/redriver/sink"
 	"github.com/redriver/redriver/source"
 )
@@ -91,20 +89,7 @@ func (r *Runner) sourcesPass(ctx context.Context) (bool, error) {
 // snapshotsDone asks the offsets topic: while a snapshot is published the position is its offset already, and only the
 // record tells that entries of it are missing.
 func (r *Runner) snapshotsDone(ctx context.Context, t *task, goals map[event.Shard]event.Position) (bool, error) {
-	adm, err := r.cfg.Worker.Kafka.Admin()
-	if err != nil {
-		return false, err
-	}
-	defer adm.Close()
-	topic := offsets.Topic(t.cfg.Prefix())
-	spans, err := kafka.Spans(ctx, adm, topic)
-	if err != nil {
-		return false, err
-	}
-	var state offsets.State
-	err = r.cfg.Worker.Kafka.ReadCommitted(ctx, topic, spans, func(rec *kgo.Record) error {
-		return state.Apply(t.cfg.Name, rec.Key, rec.Value)
-	})
+	state, err := r.cfg.stateOf(ctx, t.cfg)
 	if err != nil {
 		return false, err
 	}
@@ -135,23 +120,16 @@ func masterPosition(ctx context.Context, c *Connector, addr string) (event.Posit
 	if err != nil {
 		return event.Position{}, fmt.Errorf("ask %s for its offset: %w", addr, err)
 	}
-	var at event.Position
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		switch name {
-		case "master_replid":
-			if at.ReplID, err = event.ParseReplID(value); err != nil {
-				return at, fmt.Errorf("ask %s for its offset: %w", addr, err)
-			}
-		case "master_repl_offset":
-			n, err := strconv.ParseInt(value, 10, 64)
-			if err != nil {
-				return at, fmt.Errorf("ask %s for its offset: %w", addr, err)
-			}
-			at.Offset = event.Offset(n)
-		}
+	info := topology.ParseInfo(text)
+	id, err := event.ParseReplID(info["master_replid"])
+	if err != nil {
+		return event.Position{}, fmt.Errorf("ask %s for its offset: %w", addr, err)
 	}
-	return at, nil
+	offset, err := strconv.ParseInt(info["master_repl_offset"], 10, 64)
+	if err != nil {
+		return event.Position{}, fmt.Errorf("ask %s for its offset: %w", addr, err)
+	}
+	return event.Position{ReplID: id, Offset: event.Offset(offset)}, nil
 }
 
 // sinkPasses waits until a sink has applied the log up to where it ends now.

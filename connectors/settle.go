@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/redriver/redriver/event"
@@ -46,33 +45,39 @@ func Settle(ctx context.Context, stall time.Duration, cfgs ...*Config) error {
 }
 
 func (cfg *Config) settle(ctx context.Context, stall time.Duration, con *Connector) error {
+	if con.Kind == KindSource {
+		return cfg.settleSource(ctx, con, stall)
+	}
+	return cfg.settleSink(ctx, con, stall)
+}
+
+// stateOf reads from the offsets topic where a source connector stands.
+func (cfg *Config) stateOf(ctx context.Context, con *Connector) (*offsets.State, error) {
 	adm, err := cfg.Worker.Kafka.Admin()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer adm.Close()
-	if con.Kind == KindSource {
-		return cfg.settleSource(ctx, adm, con, stall)
+	topic := offsets.Topic(con.Prefix())
+	spans, err := kafka.Spans(ctx, adm, topic)
+	if err != nil {
+		return nil, err
 	}
-	return settleSink(ctx, adm, con, stall)
+	var state offsets.State
+	err = cfg.Worker.Kafka.ReadCommitted(ctx, topic, spans, func(rec *kgo.Record) error {
+		return state.Apply(con.Name, rec.Key, rec.Value)
+	})
+	return &state, err
 }
 
 // settleSource waits until all that the masters have now is committed in Kafka.
-func (cfg *Config) settleSource(ctx context.Context, adm *kadm.Client, con *Connector, stall time.Duration) error {
+func (cfg *Config) settleSource(ctx context.Context, con *Connector, stall time.Duration) error {
 	goals, err := masterPositions(ctx, con)
 	if err != nil {
 		return err
 	}
-	topic := offsets.Topic(con.Prefix())
 	return poll(ctx, stall, func() (behind []string, err error) {
-		spans, err := kafka.Spans(ctx, adm, topic)
-		if err != nil {
-			return nil, err
-		}
-		var state offsets.State
-		err = cfg.Worker.Kafka.ReadCommitted(ctx, topic, spans, func(rec *kgo.Record) error {
-			return state.Apply(con.Name, rec.Key, rec.Value)
-		})
+		state, err := cfg.stateOf(ctx, con)
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +124,12 @@ func masterPositions(ctx context.Context, con *Connector) (map[string]event.Posi
 }
 
 // settleSink waits until a sink has committed the log up to where it ends now.
-func settleSink(ctx context.Context, adm *kadm.Client, con *Connector, stall time.Duration) error {
+func (cfg *Config) settleSink(ctx context.Context, con *Connector, stall time.Duration) error {
+	adm, err := cfg.Worker.Kafka.Admin()
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
 	topic := offsets.ChangesTopic(con.Prefix())
 	spans, err := kafka.Spans(ctx, adm, topic)
 	if err != nil {

@@ -3,10 +3,14 @@ package sink
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redriver/redriver/redis/topology"
 )
 
 // exactKey sets one key's exact expiry time, in one step, so that it cannot meet a client that writes the key meanwhile. The
@@ -82,23 +86,17 @@ func someFieldExpires(ctx context.Context, client *redis.Client) bool {
 	return err != nil || countsFieldExpiry(info)
 }
 
-// countsFieldExpiry reads what a node says of its databases, one line each. Servers that do not count such hashes are taken
-// to have some.
-func countsFieldExpiry(info string) bool {
-	for line := range strings.Lines(info) {
-		if !strings.HasPrefix(line, "db") {
-			continue
+// countsFieldExpiry reads what a node says of its databases. Servers that do not count such hashes are taken to have some.
+func countsFieldExpiry(text string) bool {
+	info := topology.ParseInfo(text)
+	return slices.ContainsFunc(info.Databases(), func(db int) bool {
+		for field := range strings.SplitSeq(info["db"+strconv.Itoa(db)], ",") {
+			if field == "subexpiry=0" || field == "keys_with_volatile_items=0" { // Redis, Valkey
+				return false
+			}
 		}
-		none := false
-		for _, counter := range []string{",subexpiry=", ",keys_with_volatile_items="} { // Redis, Valkey
-			_, n, ok := strings.Cut(line, counter)
-			none = none || ok && strings.HasPrefix(n, "0")
-		}
-		if !none {
-			return true
-		}
-	}
-	return false
+		return true
+	})
 }
 
 // unfinished is a hash that is not searched to its end.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -185,14 +184,7 @@ func databasesOf(ctx context.Context, client *redis.Client) (dbs []int, err erro
 	if err != nil {
 		return nil, fmt.Errorf("list databases: %w", err)
 	}
-	for line := range strings.Lines(text) {
-		name, _, _ := strings.Cut(line, ":")
-		number, ok := strings.CutPrefix(name, "db")
-		if n, err := strconv.Atoi(number); ok && err == nil {
-			dbs = append(dbs, n)
-		}
-	}
-	return dbs, nil
+	return topology.ParseInfo(text).Databases(), nil
 }
 
 // read reads the watermarks of one database and returns the maps that they note.

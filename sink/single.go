@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -14,6 +13,7 @@ import (
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/redis/topology"
 )
 
 // steps are the units of a transaction with the commands between them that select databases. It begins and ends in home.
@@ -89,17 +89,13 @@ func (w *worker) databasesAt(c *conn) (dbs []uint32, err error) {
 		if err := serverErr(c)(i, r); err != nil {
 			return err
 		}
-		for line := range strings.Lines(string(r.Str)) {
-			name, _, _ := strings.Cut(line, ":")
-			number, ok := strings.CutPrefix(name, "db")
-			n, err := strconv.ParseUint(number, 10, 31)
-			if ok && err == nil && w.shape.dbs.holds(uint32(n)) {
+		for _, n := range topology.ParseInfo(string(r.Str)).Databases() {
+			if w.shape.dbs.holds(uint32(n)) {
 				dbs = append(dbs, uint32(n))
 			}
 		}
 		return nil
 	})
-	slices.Sort(dbs)
 	return dbs, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/rdb"
 	"github.com/redriver/redriver/redis/resp"
+	"github.com/redriver/redriver/redis/topology"
 )
 
 // target is what the least capable node of a partition can load.
@@ -93,16 +94,7 @@ func (w *worker) serverName(addr string) (name string) {
 		if r.Kind == resp.KindError {
 			return nil
 		}
-		vendor, version := "redis", ""
-		for line := range strings.Lines(string(r.Str)) {
-			key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-			switch {
-			case key == "redis_version" && version == "", key == "valkey_version":
-				version = value
-			case key == "server_name":
-				vendor = value
-			}
-		}
+		vendor, version := topology.ParseInfo(string(r.Str)).Server()
 		name = strings.TrimSpace(vendor + " " + version)
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/redis/topology"
 	"github.com/redriver/redriver/source/spool"
 )
 
@@ -75,7 +76,7 @@ func lookAt(ctx context.Context, client *redis.Client) (look, error) {
 		}
 		return look{}, fmt.Errorf("ask for the master's clock: %w", err)
 	}
-	return look{offset: event.Offset(atoi(parseInfo(info.Val())["master_repl_offset"])), at: now.Val()}, nil
+	return look{offset: event.Offset(atoi(topology.ParseInfo(info.Val())["master_repl_offset"])), at: now.Val()}, nil
 }
 
 // measure takes one look.

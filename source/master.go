@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/redis/topology"
 )
 
 // master is what a node says of itself before we ask it for its stream.
@@ -32,14 +33,12 @@ func (l *link) inspect(ctx context.Context, addr string) (master, error) {
 	if err != nil {
 		return master{}, fmt.Errorf("INFO of master %s: %w", addr, err)
 	}
-	info := parseInfo(text)
+	info := topology.ParseInfo(text)
 	if role := info["role"]; role != "master" {
 		return master{}, fmt.Errorf("connect to master %s: its role is %q now", addr, role)
 	}
-	m := master{version: info["redis_version"], cluster: isCluster(info)}
-	if v := info["valkey_version"]; v != "" {
-		m.version = v
-	}
+	m := master{cluster: isCluster(info)}
+	_, m.version = info.Server()
 	if m.replID, err = event.ParseReplID(info["master_replid"]); err != nil {
 		return master{}, fmt.Errorf("INFO of master %s: %w", addr, err)
 	}
@@ -53,16 +52,6 @@ func (l *link) inspect(ctx context.Context, addr string) (master, error) {
 func atoi(s string) int64 {
 	n, _ := strconv.ParseInt(s, 10, 64)
 	return n
-}
-
-func parseInfo(text string) map[string]string {
-	m := map[string]string{}
-	for line := range strings.Lines(text) {
-		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			m[k] = v
-		}
-	}
-	return m
 }
 
 // sendsTTLs tells whether times to live may be in the master's stream.

@@ -8,6 +8,7 @@ import (
 	"github.com/redriver/redriver/redis/command"
 	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/redis/topology"
 )
 
 // What is different outside a cluster: one master is one shard with all slots, it has several databases, and its commands
@@ -122,7 +123,7 @@ func firstKeyOf(args [][]byte) int {
 }
 
 // isCluster reads what a server says of itself in INFO; Valkey calls it server_mode.
-func isCluster(info map[string]string) bool {
+func isCluster(info topology.Info) bool {
 	return info["redis_mode"] == "cluster" || info["server_mode"] == "cluster" || info["cluster_enabled"] == "1"
 }
 

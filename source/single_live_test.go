@@ -75,7 +75,7 @@ func (r *singleRun) committed(master *redistest.Node) {
 
 func infoOf(n *redistest.Node, field string) string {
 	text, _ := n.Client().Info(context.Background(), "replication").Result()
-	return parseInfo(text)[field]
+	return topology.ParseInfo(text)[field]
 }
 
 // pair makes the second a replica of the first.

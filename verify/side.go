@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -203,7 +202,7 @@ func (s *side) lookSingle(ctx context.Context) error {
 }
 
 // info reads a section of INFO; nothing where it is forbidden.
-func (n *node) info(ctx context.Context, section string) (map[string]string, error) {
+func (n *node) info(ctx context.Context, section string) (topology.Info, error) {
 	c, err := n.take(ctx, 0)
 	if err != nil {
 		return nil, err
@@ -213,7 +212,7 @@ func (n *node) info(ctx context.Context, section string) (map[string]string, err
 	return fields, err
 }
 
-func (c *conn) info(section string) (map[string]string, error) {
+func (c *conn) info(section string) (topology.Info, error) {
 	r, err := c.one("INFO", section)
 	if refused(err) {
 		return nil, nil
@@ -221,13 +220,7 @@ func (c *conn) info(section string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	fields := map[string]string{}
-	for line := range strings.Lines(string(r.Str)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[name] = value
-		}
-	}
-	return fields, nil
+	return topology.ParseInfo(string(r.Str)), nil
 }
 
 // databases lists those with keys.
@@ -241,14 +234,10 @@ func (s *side) databases(ctx context.Context) ([]int, error) {
 		if info == nil && !s.cluster {
 			return nil, &rightError{sideError{s.name, n.addr, "find the databases that hold keys", errors.New("INFO is refused: name them by --databases, or allow it")}}
 		}
-		for name := range info {
-			if i, err := strconv.Atoi(strings.TrimPrefix(name, "db")); err == nil && !slices.Contains(dbs, i) {
-				dbs = append(dbs, i)
-			}
-		}
+		dbs = append(dbs, info.Databases()...)
 	}
 	slices.Sort(dbs)
-	return dbs, nil
+	return slices.Compact(dbs), nil
 }
 
 // stable describes who serves a slot, so that two descriptions are equal when nothing moved.

@@ -166,18 +166,14 @@ func askSingle(ctx context.Context, d *Dialer, addr string) (single, error) {
 // parseSingle reads the sections server and replication of INFO.
 func parseSingle(addr, text string) (single, error) {
 	s := single{addr: addr}
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+	info := ParseInfo(text)
+	for n := 0; ; n++ { // slave0:ip=127.0.0.1,port=6380,state=online,offset=1,lag=0
+		value, ok := info["slave"+strconv.Itoa(n)]
 		if !ok {
-			continue
+			break
 		}
-		info[name] = value
-		// slave0:ip=127.0.0.1,port=6380,state=online,offset=1,lag=0
-		if n, is := strings.CutPrefix(name, "slave"); is && n != "" && strings.Trim(n, "0123456789") == "" {
-			if r := replicaAddr(value); r != "" {
-				s.replicas = append(s.replicas, r)
-			}
+		if r := replicaAddr(value); r != "" {
+			s.replicas = append(s.replicas, r)
 		}
 	}
 	s.runID, s.replID, s.oldReplID = info["run_id"], info["master_replid"], info["master_replid2"]
