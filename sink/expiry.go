@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/redriver/redriver/redis/command"
 	"github.com/redriver/redriver/redis/resp"
 )
 
@@ -94,41 +95,28 @@ func holdKey(dst []byte, args [][]byte, name string, unit, holdMs int64) ([]byte
 // holdFields leaves out the conditions, which may stand before the fields or, from Redis 8.6 on, behind them.
 func holdFields(dst []byte, args [][]byte, name string, unit, holdMs int64) ([]byte, bool) {
 	ms, ok := later(args[2], unit, holdMs)
-	from, to, found := fieldBlock(args, 3, 1)
+	first, end, found := command.Fields(args, 3, 1)
 	if !ok || !found {
 		return dst, false
 	}
-	dst = resp.AppendArrayHeader(dst, 3+to-from)
+	dst = resp.AppendArrayHeader(dst, 5+end-first)
 	dst = resp.AppendBulkString(dst, name)
 	dst = resp.AppendBulk(dst, args[1])
 	dst = resp.AppendBulkInt(dst, ms)
-	for _, a := range args[from:to] {
+	for _, a := range args[first-2 : end] {
 		dst = resp.AppendBulk(dst, a)
 	}
 	return dst, true
 }
 
-// fieldBlock finds FIELDS, its count, and what belongs to it, words of it for each field: args[from:to].
-func fieldBlock(args [][]byte, at, words int) (from, to int, ok bool) {
-	for from = at; from+1 < len(args); from++ {
-		if !isWord(args[from], "FIELDS") {
-			continue
-		}
-		n, err := strconv.ParseUint(string(args[from+1]), 10, 31)
-		to = from + 2 + int(n)*words
-		return from, to, err == nil && to <= len(args)
-	}
-	return 0, 0, false
-}
-
 // optionsFirst puts options that stand behind the fields, as Redis 8.6 takes and replicates them, before them, where
 // every version understands them.
 func optionsFirst(args [][]byte, words int) [][]byte {
-	from, to, ok := fieldBlock(args, 2, words)
-	if !ok || to == len(args) {
+	first, end, ok := command.Fields(args, 2, words)
+	if !ok || end == len(args) {
 		return args
 	}
-	return slices.Concat(args[:from], args[to:], args[from:to])
+	return slices.Concat(args[:first-2], args[end:], args[first-2:end])
 }
 
 var expiryOptions = [...]struct {

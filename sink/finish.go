@@ -73,20 +73,20 @@ func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, 
 
 // finishCheck makes sure that no sink is connected to the node, and reads what they have noted there.
 func finishCheck(ctx context.Context, d *topology.Dialer, addr string) (noted, error) {
-	client := d.Client(addr)
-	defer func() { _ = client.Close() }()
-	list, err := client.ClientList(ctx).Result()
-	if err != nil {
-		return noted{}, fmt.Errorf("list clients: %w", err)
-	}
-	if err := noSinkIn(list); err != nil {
+	if err := noSinkAt(ctx, d, addr); err != nil {
 		return noted{}, err
 	}
 	return notesAt(ctx, d, addr)
 }
 
-// noSinkIn looks for a sink in what CLIENT LIST answers.
-func noSinkIn(list string) error {
+// noSinkAt looks for a sink among the connections of a node.
+func noSinkAt(ctx context.Context, d *topology.Dialer, addr string) error {
+	client := d.Client(addr)
+	defer func() { _ = client.Close() }()
+	list, err := client.ClientList(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("list clients: %w", err)
+	}
 	if i := strings.Index(list, "name="+sinksPrefix); i >= 0 {
 		name, _, _ := strings.Cut(list[i+len("name="):], " ")
 		return fmt.Errorf("%w: connection %s: stop it first", ErrSinkRuns, name)
@@ -97,13 +97,7 @@ func noSinkIn(list string) error {
 // NoneWrites returns ErrSinkRuns if a sink is connected to a master of the target.
 func NoneWrites(ctx context.Context, d *topology.Dialer, seeds []string) error {
 	return eachMaster(ctx, d, seeds, func(addr string) (bool, error) {
-		client := d.Client(addr)
-		defer func() { _ = client.Close() }()
-		list, err := client.ClientList(ctx).Result()
-		if err != nil {
-			return false, fmt.Errorf("list clients: %w", err)
-		}
-		return true, noSinkIn(list)
+		return true, noSinkAt(ctx, d, addr)
 	})
 }
 

@@ -1,6 +1,10 @@
 package sink
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/redriver/redriver/redis/command"
+)
 
 // xadd takes XADD key options id field value ...
 func (t *translation) xadd(args [][]byte) bool {
@@ -168,18 +172,18 @@ func (t *translation) hsetEx(args [][]byte) bool {
 		return true
 	}
 	args = first
-	from, to, ok := fieldBlock(args, 2, 2)
+	from, end, ok := command.Fields(args, 2, 2)
 	if !ok {
 		return false
 	}
 	set := [][]byte{[]byte("HSET"), args[1]}
-	set = append(set, args[from+2:to]...)
+	set = append(set, args[from:end]...)
 	var at []byte
-	for i := 2; i < from; i++ {
+	for i := 2; i < from-2; i++ {
 		switch o := args[i]; {
 		case isWord(o, "KEEPTTL"):
 			t.without(whatFieldKeepTTL, true)
-		case i+1 < from && (isWord(o, "PXAT") || isWord(o, "EXAT")):
+		case i+3 < from && (isWord(o, "PXAT") || isWord(o, "EXAT")):
 			i++
 			if at = args[i]; isWord(o, "EXAT") {
 				at = millis(at)
@@ -194,8 +198,8 @@ func (t *translation) hsetEx(args [][]byte) bool {
 		t.without(whatFieldExpiry, true)
 		return true
 	}
-	fields := [][]byte{[]byte("HPEXPIREAT"), args[1], at, []byte("FIELDS"), args[from+1]}
-	for i := from + 2; i < to; i += 2 {
+	fields := [][]byte{[]byte("HPEXPIREAT"), args[1], at, []byte("FIELDS"), args[from-1]}
+	for i := from; i < end; i += 2 {
 		fields = append(fields, args[i])
 	}
 	t.addArgs(fields...)

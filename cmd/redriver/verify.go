@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/redriver/redriver/connectors"
-	"github.com/redriver/redriver/redis/topology"
 	"github.com/redriver/redriver/sink"
 	"github.com/redriver/redriver/verify"
 )
@@ -289,9 +288,6 @@ func (o *verifyOptions) expiryHold(ctx context.Context, to verify.Deployment) (t
 		return d, nil
 	}
 	hold, err := sink.HoldAt(ctx, &to.Dialer, to.Addrs)
-	if errors.Is(err, topology.ErrNotCluster) {
-		return 0, nil
-	}
 	if err != nil {
 		return 0, fmt.Errorf("ask the target for the hold of its expiry times: %w (--expiry-hold tells it)", err)
 	}

@@ -157,8 +157,8 @@ func absoluteMSetEx(args [][]byte, nowMs int64) ([][]byte, bool) {
 func absoluteHash(each int) absoluteRule {
 	return func(args [][]byte, nowMs int64) ([][]byte, bool) {
 		out, past := absoluteOptions(args, options{from: 2, fieldArgs: each}, nowMs)
-		if first, n := fieldsOf(args, 2, each); past && n > 0 {
-			return fieldsRemoval(args, first, n, each)
+		if first, end, ok := Fields(args, 2, each); past && ok {
+			return fieldsRemoval(args, first, end, each)
 		}
 		return out, !same(out, args)
 	}
@@ -169,12 +169,12 @@ func absoluteHash(each int) absoluteRule {
 func absoluteFieldExpire(unit int64) absoluteRule {
 	return func(args [][]byte, nowMs int64) ([][]byte, bool) {
 		at, ok := point(args[2], unit, nowMs)
-		first, n := fieldsOf(args, 3, 1)
-		if !ok || n == 0 {
+		first, end, found := Fields(args, 3, 1)
+		if !ok || !found {
 			return args, false
 		}
-		if unconditional := len(args) == 5+n; unconditional && at <= nowMs {
-			return fieldsRemoval(args, first, n, 1)
+		if unconditional := len(args) == 5+end-first; unconditional && at <= nowMs {
+			return fieldsRemoval(args, first, end, 1)
 		}
 		out := slices.Clone(args)
 		out[0], out[2] = []byte("HPEXPIREAT"), number(at)
@@ -182,25 +182,24 @@ func absoluteFieldExpire(unit int64) absoluteRule {
 	}
 }
 
-// fieldsOf returns the position of the first field behind FIELDS n and n, or 0 if it is not there.
-func fieldsOf(args [][]byte, from, each int) (first, n int) {
+// Fields finds FIELDS n, which stands at from or later, and what belongs to it: args[first:end] has each arguments for
+// each of n fields.
+func Fields(args [][]byte, from, each int) (first, end int, ok bool) {
 	for at := from; at+1 < len(args); at++ {
 		if !isWord(args[at], "FIELDS") {
 			continue
 		}
-		n, ok := parseCount(args[at+1], (len(args)-at-2)/each)
-		if !ok {
-			return 0, 0
-		}
-		return at + 2, n
+		first = at + 2
+		n, ok := parseCount(args[at+1], (len(args)-first)/each)
+		return first, first + n*each, ok && n > 0
 	}
-	return 0, 0
+	return 0, 0, false
 }
 
-func fieldsRemoval(args [][]byte, first, n, each int) ([][]byte, bool) {
+func fieldsRemoval(args [][]byte, first, end, each int) ([][]byte, bool) {
 	names := [][]byte{args[1]}
-	for f := range n {
-		names = append(names, args[first+f*each])
+	for ; first < end; first += each {
+		names = append(names, args[first])
 	}
 	return removal("HDEL", names...)
 }
@@ -223,8 +222,9 @@ func absoluteOptions(args [][]byte, o options, nowMs int64) (out [][]byte, past 
 		case isWord(word, "PX"):
 			unit = milliseconds
 		case isWord(word, "FIELDS") && o.fieldArgs > 0:
-			_, n := fieldsOf(args, i, o.fieldArgs)
-			i += 1 + n*o.fieldArgs
+			if _, end, ok := Fields(args, i, o.fieldArgs); ok {
+				i = end - 1
+			}
 		case isWord(word, "EXAT"), isWord(word, "PXAT"),
 			isWord(word, "IFEQ"), isWord(word, "IFNE"), isWord(word, "IFDEQ"), isWord(word, "IFDNE"):
 			i++
