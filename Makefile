@@ -4,7 +4,7 @@ GOLANGCI := bin/golangci-lint-v2.15.0
 FUZZTIME ?= 30s
 SOAK ?= 30m
 
-.PHONY: help build servers test race e2e fuzz planted large matrix lint fmt bench bench-verify demo soak clean
+.PHONY: help build servers test race e2e fuzz planted large long matrix lint fmt bench bench-verify demo soak clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -35,6 +35,9 @@ planted: servers ## verify at full size: a million keys with 10,000 differences,
 large: servers ## values larger than the processes: a sorted set of 20 million members and a string of 512 MB, end to end
 	REDRIVER_LARGE_MEMBERS=20000000 REDRIVER_LARGE_STRING_MB=511 go test -count=1 -timeout=60m -v -run TestValuesLarger ./e2e
 	REDRIVER_LARGE=1 go test -count=1 -timeout=30m -v -run 'TestLarge|TestInterruptionsInside' ./source
+
+long: servers ## the tests that make test runs shortened, in full: a million keys, twenty kills of each side, half a minute without Kafka
+	REDRIVER_LONG=1 go test -count=1 -timeout=30m -v -run 'TestClusterIntoAnother|TestKilled|TestKafkaAway|TestHistory' ./e2e
 
 matrix: servers ## every version into every other; writes docs/compatibility.md
 	go test -count=1 -timeout=60m -v -run TestEveryVersionInto ./e2e -matrix

@@ -19,6 +19,7 @@ const (
 // What a start cannot work with, or a log that holds what is not ours, ends with a message that names the thing, the
 // cause and the next step; and nothing is written before.
 func TestBadInputIsNamedAndNothingIsWritten(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source, target := sourceCluster(w, 2, 0), w.Cluster(2, 0)
 	broker := w.FakeKafka().Addr()

@@ -53,6 +53,7 @@ func librariesAre(w *testkit.World, t *testing.T, c *redistest.Cluster, want ...
 }
 
 func TestFunctionsTravel(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source, target := sourceCluster(w, 3, 0), w.Cluster(2, 0)
 	onAll(t, source, "FUNCTION", "LOAD", libraryCode("one", "1"))
@@ -96,6 +97,7 @@ func TestFunctionsTravel(t *testing.T) {
 }
 
 func TestFunctionsForATargetWithoutThem(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source := sourceCluster(w, 3, 0)
 	target := w.ClusterWith(redistest.Config{Version: "redis-6.2", Masters: 2})

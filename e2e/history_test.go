@@ -129,6 +129,7 @@ func history(t *testing.T, binary, broker string) []*load.Violation {
 }
 
 func TestHistoryHoldsThroughKillsOfTheSink(t *testing.T) {
+	t.Parallel()
 	for _, v := range history(t, "", testkit.New(t).Kafka().Addr()) {
 		t.Error(v)
 	}

@@ -13,12 +13,12 @@ import (
 	"github.com/redriver/redriver/verify"
 )
 
-// Three masters with replicas into four masters, a million keys of all types, eight writers before, during and after the
+// Three masters with replicas into four masters, keys of all types, eight writers before, during and after the
 // snapshot.
 func TestClusterIntoAnotherShapeIsIdentical(t *testing.T) {
 	w := testkit.New(t)
 	source := sourceCluster(w, 3, 1)
-	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: 1_000_000, Seed: 42, TTLShare: 0.1}); err != nil {
+	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: sized(150_000, 1_000_000), Seed: 42, TTLShare: 0.1}); err != nil {
 		t.Fatal(err)
 	}
 	for name, broker := range map[string]string{"kafka": w.Kafka().Addr(), "embedded": w.FakeKafka().Addr()} {
@@ -30,7 +30,7 @@ func TestClusterIntoAnotherShapeIsIdentical(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			from, to := p.run(p.sourceConfig()), p.run(p.sinkConfig("to", target))
 			p.mark(target.Client(), 3*time.Minute)
-			time.Sleep(5 * time.Second)
+			time.Sleep(3 * time.Second)
 			t.Logf("%d commands written", stop())
 			p.mark(target.Client(), time.Minute)
 			identical(t, source, target)
@@ -45,6 +45,7 @@ func TestClusterIntoAnotherShapeIsIdentical(t *testing.T) {
 // Two sinks with targets of their own from one topic, one of them started after the load; a third that comes when
 // retention has removed the snapshot is refused.
 func TestSinksStartAtTheSnapshotBoundaryOrAreRefused(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source, first, late, third := sourceCluster(w, 3, 0), w.Cluster(2, 0), w.Cluster(3, 0), w.Cluster(2, 0)
 	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: 50_000, Seed: 7, TTLShare: 0.1}); err != nil {

@@ -42,6 +42,7 @@ type pairOutcome struct {
 // Every version as a source, every type in its snapshot, every write command in its stream: the target is identical, but
 // for what it has no room for, and that is what the policy says.
 func TestEveryVersionIntoEveryOther(t *testing.T) {
+	t.Parallel()
 	pairs := somePairs
 	if *updateMatrix {
 		pairs = nil

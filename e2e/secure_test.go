@@ -140,6 +140,7 @@ func secureKafka(t *testing.T, w *testkit.World, a *authority, user, password st
 // Both clusters want a certificate of ours, Kafka a password over TLS: everything goes as it does without, and what is
 // missing or wrong is named.
 func TestEverythingOverTLS(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	a := newAuthority(t, "authority")
 	ours, oursKey := a.leaf("ours")

@@ -17,6 +17,7 @@ import (
 
 // A cluster into a single server: several lanes share partitions, and all partitions write to one node at the same time.
 func TestClusterIntoASingleServerIsIdentical(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source, to := sourceCluster(w, 3, 0), w.Server("")
 	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: 20_000, Seed: 3, TTLShare: 0.1}); err != nil {
@@ -50,6 +51,7 @@ var indivisible = []string{
 
 // A single server in several partitions, into a single server and into a cluster: order by slot, commands divided.
 func TestSingleServerInSeveralPartitionsIsIdentical(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	from, to, cluster := w.Server("", "--repl-backlog-size", backlog), w.Server(""), w.Cluster(2, 0)
 	p := newPipeline(t, w, w.Kafka().Addr(), nil)
@@ -80,6 +82,7 @@ func TestSingleServerInSeveralPartitionsIsIdentical(t *testing.T) {
 
 // A single server, in total order, into a cluster: commands over slots are divided or worked out at the target.
 func TestSingleServerIntoAClusterIsIdentical(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"redis-8.6", "valkey-8.1"} {
 		t.Run(version, func(t *testing.T) {
 			w := testkit.New(t)

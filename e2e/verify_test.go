@@ -20,6 +20,7 @@ const (
 // While a pipeline runs under load, verify --settle sees no difference but the one that is planted; when the pipeline has
 // stopped it says what is behind.
 func TestVerifySettlesWithARunningPipeline(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source, target := sourceCluster(w, 3, 0), w.Cluster(2, 0)
 	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: 20_000, Seed: 11, TTLShare: 0.1}); err != nil {
