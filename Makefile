@@ -4,7 +4,7 @@ GOLANGCI := bin/golangci-lint-v2.15.0
 FUZZTIME ?= 30s
 SOAK ?= 30m
 
-.PHONY: help build servers test race e2e fuzz planted large long matrix lint fmt bench bench-verify demo soak clean
+.PHONY: help build servers test race e2e fuzz planted large long matrix lint fmt bench bench-verify bench-rdb demo soak clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,6 +61,9 @@ bench: servers ## the benchmarks behind the figures in the docs
 
 bench-verify: servers ## the benchmark of verify; BENCHFLAGS="-redis-full-check PATH" measures that beside it
 	go run ./e2e/bench -verify -runs 3 $(BENCHFLAGS)
+
+bench-rdb: servers ## the benchmark of reading RDB files; BENCHFLAGS="-rdb-parser PATH" measures that program beside it
+	go run ./e2e/bench -rdb -runs 3 $(BENCHFLAGS)
 
 demo: build ## two clusters, one copied into the other, to look at
 	bin/redriver demo

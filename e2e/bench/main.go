@@ -26,6 +26,8 @@ type config struct {
 	write                                  bool
 	verify                                 bool   // measure comparing, and nothing else
 	peer                                   string // path of a redis-full-check to measure beside it
+	rdb                                    bool   // measure reading RDB files, and nothing else
+	rdbPeer                                string // path of a program that reads the file it is given, to measure beside it
 }
 
 // The parts that -only names.
@@ -55,6 +57,8 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&only, "only", strings.Join(allParts, ","), "parts to measure")
 	f.BoolVar(&c.verify, "verify", false, "measure redriver verify in place of everything else, and write that section of BENCHMARKS.md")
 	f.StringVar(&c.peer, "redis-full-check", "", "with -verify: path of a redis-full-check to measure on the same servers")
+	f.BoolVar(&c.rdb, "rdb", false, "measure reading RDB files in place of everything else, and write that section of BENCHMARKS.md")
+	f.StringVar(&c.rdbPeer, "rdb-parser", "", "with -rdb: path of a program that reads the RDB file named by its argument, to measure on the same files")
 	f.BoolVar(&c.write, "write", true, "write BENCHMARKS.md; without a value given, only if all parts are measured")
 	if err := f.Parse(args); err != nil {
 		return c, err
@@ -83,9 +87,12 @@ func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	var err error
-	if len(os.Args) == 2 && os.Args[1] == childArg {
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == childArg:
 		err = runChild(ctx, os.Stdin, os.Stdout)
-	} else {
+	case len(os.Args) == 4 && os.Args[1] == rdbArg:
+		err = readRDB(os.Args[2], os.Args[3])
+	default:
 		err = run(ctx, os.Args[1:])
 	}
 	if errors.Is(err, flag.ErrHelp) {
@@ -114,8 +121,11 @@ func run(ctx context.Context, args []string) error {
 	if _, err := testkit.Binary(); err != nil { // not while something is measured
 		return err
 	}
-	if cfg.verify {
+	switch {
+	case cfg.verify:
 		return runVerify(ctx, cfg, where)
+	case cfg.rdb:
+		return runRDB(ctx, cfg, where)
 	}
 	var all results
 	var others series
@@ -146,7 +156,7 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	}
 	text := report(reportInput{machine: where, config: cfg, args: args, date: time.Now(), rows: all.rows, others: others})
-	return writeReport(root, func(old string) string { return text + verifySection(old) })
+	return writeReport(root, func(old string) string { return text + section(old, rdbHeading) + section(old, verifyHeading) })
 }
 
 // writeReport rewrites BENCHMARKS.md.

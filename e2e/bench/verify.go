@@ -107,7 +107,7 @@ func runVerify(ctx context.Context, cfg config, where machine) (err error) {
 	if !cfg.write {
 		return nil
 	}
-	return writeReport(root, func(old string) string { return strings.TrimSuffix(old, verifySection(old)) + text })
+	return writeReport(root, func(old string) string { return withSection(old, verifyHeading, text) })
 }
 
 // measure runs the program once. It returns the share of the machine that others took meanwhile.

@@ -6,16 +6,8 @@ import (
 	"time"
 )
 
-// verifyHeading begins the section of verify, which is the last.
+// verifyHeading begins the section of verify.
 const verifyHeading = "\n# Comparing two deployments\n"
-
-// verifySection is the section of verify in a report, "" if it has none.
-func verifySection(text string) string {
-	if i := strings.Index(text, verifyHeading); i >= 0 {
-		return text[i:]
-	}
-	return ""
-}
 
 // verifyMethod: keys, masters of each cluster.
 const verifyMethod = `
