@@ -151,6 +151,7 @@ func TestAQuietShardThatIsRestartedTwiceTakesAFalseAlarm(t *testing.T) {
 }
 
 func TestPositionOnlyAfterRestartTakesAFalseAlarm(t *testing.T) {
+	t.Parallel()
 	w := newLaneWorld(t)
 	one, ping := commands("SET "+keyIn(0)+" 1"), commands("PING")
 	w.begin(spool.Snapshot, 100, emptyRDB())
@@ -189,6 +190,7 @@ func TestASectionThatEndsInsideAUnit(t *testing.T) {
 }
 
 func TestADamagedSnapshotIsGivenUpForTheNextOne(t *testing.T) {
+	t.Parallel()
 	w := newLaneWorld(t)
 	bad := append([]byte("REDIS0010\xff"), 1, 2, 3, 4, 5, 6, 7, 8) // the checksum is wrong
 	w.begin(spool.Snapshot, 100, bad)
@@ -349,6 +351,7 @@ func streaming(s *Source, want int) func() error {
 }
 
 func TestDisklessDelayAboveTheHandshakeTimeout(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	c := w.ClusterWith(redistest.Config{Masters: 3, Args: []string{"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "12"}})
 	s, stop := startLive(t, w, c)
@@ -359,6 +362,7 @@ func TestDisklessDelayAboveTheHandshakeTimeout(t *testing.T) {
 }
 
 func TestAReplicaThatMovedToAnotherShard(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	c := w.Cluster(3, 1)
 	s, stop := startLive(t, w, c)
@@ -419,6 +423,7 @@ func TestNoTransactionStaysOpenWhileTheMasterMakesItsSnapshot(t *testing.T) {
 }
 
 func TestASnapshotAtTheSameOffsetIsNotTheSameSnapshot(t *testing.T) {
+	t.Parallel()
 	w := newLaneWorld(t)
 	w.begin(spool.Snapshot, 100, nil)
 	var wg sync.WaitGroup
@@ -478,6 +483,7 @@ func TestAPlaceThatWasTrimmedNeedsANewGeneration(t *testing.T) {
 }
 
 func TestRestartsUnderLargeValuesNeedNoSnapshot(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	c := w.ClusterWith(redistest.Config{Masters: 3, Args: []string{"--repl-backlog-size", "512mb"}})
 	kc := kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}
@@ -516,6 +522,7 @@ func TestRestartsUnderLargeValuesNeedNoSnapshot(t *testing.T) {
 }
 
 func TestTwoWorkersOfOneConnector(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	c := w.ClusterWith(redistest.Config{Masters: 3, Args: []string{"--repl-backlog-size", "64mb"}})
 	kc := kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}

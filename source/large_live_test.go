@@ -257,6 +257,7 @@ func TestLargeValuesPassInBoundedMemory(t *testing.T) {
 }
 
 func TestInterruptionsInsideALargeValue(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	c := w.ClusterWith(redistest.Config{Masters: 3, Args: []string{"--rdbcompression", "no", "--repl-diskless-sync-delay", "0"}})
 	keys := fillLarge(t, c.Client())

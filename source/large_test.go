@@ -100,6 +100,7 @@ func (w *laneWorld) standing() (offsets.Position, error) {
 }
 
 func TestAValueLargerThanATransaction(t *testing.T) {
+	t.Parallel()
 	w := newLaneWorld(t)
 	file, encoded := largeRDB(noise(100 << 20))
 	w.begin(spool.Snapshot, 100, file)
@@ -119,6 +120,7 @@ func TestAValueLargerThanATransaction(t *testing.T) {
 }
 
 func TestAValueThatIsInterruptedIsPublishedAgain(t *testing.T) {
+	t.Parallel()
 	w := newLaneWorld(t)
 	file, encoded := largeRDB(noise(50 << 20))
 	half := 30 << 20
@@ -182,6 +184,7 @@ func TestALogThatLacksPiecesIsFound(t *testing.T) {
 }
 
 func TestAValueLargerThanTheSpool(t *testing.T) {
+	t.Parallel()
 	w := newLaneWorld(t)
 	sp, err := spool.Open(spool.Config{Dir: t.TempDir(), MemoryBytes: 1 << 20, DiskBytes: 16 << 20})
 	if err != nil {
@@ -208,6 +211,7 @@ func TestAValueLargerThanTheSpool(t *testing.T) {
 }
 
 func TestAUnitLargerThanATransaction(t *testing.T) {
+	t.Parallel()
 	for name, unit := range map[string][]byte{
 		"one command": resp.AppendCommand(nil, "SET", "large", string(noise(80<<20))),
 		"a transaction": slices.Concat(resp.AppendCommand(nil, "MULTI"), bytes.Repeat(resp.AppendCommand(nil, "RPUSH", "large", string(noise(1<<20))), 80),

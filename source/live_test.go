@@ -94,6 +94,7 @@ func (r *running) caughtUp(ctx context.Context, c *redistest.Cluster) error {
 }
 
 func TestSourcePublishesSnapshotAndStreamWithoutHoles(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	cluster := w.ClusterWith(redistest.Config{Masters: 3, Args: []string{"--repl-backlog-size", "64mb"}})
 	if err := load.Fill(t.Context(), cluster.Client(), load.FillConfig{Keys: 20_000, Seed: 1, TTLShare: 0.2}); err != nil {

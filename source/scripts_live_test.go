@@ -20,10 +20,12 @@ import (
 // Masters before Redis 7 may be told to replicate scripts. One that is loaded before the snapshot, one behind it, and one
 // that the stream brings as EVAL first: all are in the log as EVAL. By default the same masters send what scripts do.
 func TestScriptsOfOldMasters(t *testing.T) {
+	t.Parallel()
 	const body = "return redis.call('incrby', KEYS[1], ARGV[1])"
 	for _, version := range []string{"redis-5.0", "redis-6.2"} {
 		for setting, want := range map[string]string{"no": "eval", "yes": "incrby"} {
 			t.Run(version+"-"+setting, func(t *testing.T) {
+				t.Parallel()
 				w := testkit.New(t)
 				c := w.ClusterWith(redistest.Config{Version: version, Masters: 3, Args: []string{"--lua-replicate-commands", setting, "--repl-diskless-sync-delay", "0"}})
 				onEach := func(args ...any) (answer string) {

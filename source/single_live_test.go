@@ -161,6 +161,7 @@ func wantLog(t *testing.T, got []string, want ...string) {
 
 // Databases in snapshot and stream, and over restarts: the stream does not say SELECT again (traps 9, 54).
 func TestDatabasesOfASingleServer(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"redis-7.0", "redis-8.6", "valkey-8.1"} {
 		t.Run(version, func(t *testing.T) {
 			w := testkit.New(t)
@@ -217,6 +218,7 @@ func TestDatabasesOfASingleServer(t *testing.T) {
 
 // FAILOVER without a target takes the replica and not us (trap 83), and we follow, without a snapshot.
 func TestFailoverNeverChoosesUs(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"redis-7.0", "redis-8.6", "valkey-8.1"} {
 		t.Run(version, func(t *testing.T) {
 			w := testkit.New(t)
@@ -272,6 +274,7 @@ func TestFailoverNeverChoosesUs(t *testing.T) {
 
 // The master of a pair dies and its replica is promoted: the stream goes on from there by a partial resynchronisation.
 func TestThePromotedNodeOfAPairIsFollowed(t *testing.T) {
+	t.Parallel()
 	for _, seeds := range []int{1, 2} {
 		t.Run(fmt.Sprint(seeds, " addresses given"), func(t *testing.T) {
 			w := testkit.New(t)

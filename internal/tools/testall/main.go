@@ -16,11 +16,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
+
+// atOnce is how many tests with servers run at once for each core, where they allow it: most of their time they wait.
+const atOnce = 2
 
 const kit = "github.com/redriver/redriver/internal/testkit"
 
@@ -82,7 +86,7 @@ func (r *run) all(ctx context.Context, flags, patterns []string) error {
 		err = r.test(ctx, append(slices.Clone(args), plain...))
 	}
 	if len(servers) > 0 {
-		err = errors.Join(err, r.test(ctx, append(append(args, "-p=1"), servers...)))
+		err = errors.Join(err, r.test(ctx, append(append(args, "-p=1", fmt.Sprint("-parallel=", atOnce*runtime.NumCPU())), servers...)))
 	}
 	return err
 }
