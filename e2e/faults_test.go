@@ -32,6 +32,9 @@ func sized[T int | time.Duration](short, long T) T {
 
 // Source and sink are killed at random moments, each many times, under load. A consumer that knows nothing of it sees
 // every lane's chain whole, and both clusters are identical in the end.
+//
+// Fault (all): source and sink are killed by SIGKILL in turn, at random moments. Both go on from what Kafka and the target
+// say; no record is lost or repeated.
 func TestKilledSourceAndSinkLoseAndRepeatNothing(t *testing.T) {
 	kills := sized(8, 20) // of each side
 	w := testkit.New(t)
@@ -80,6 +83,9 @@ func TestKilledSourceAndSinkLoseAndRepeatNothing(t *testing.T) {
 }
 
 // Kafka is gone for a time while the source streams under load: the master does not notice.
+//
+// Fault (kafka): the broker is killed and comes back later. The spool takes the stream meanwhile; the masters notice
+// nothing, and nothing is resynchronised.
 func TestKafkaAwayIsNotNoticedByTheMaster(t *testing.T) {
 	w := testkit.New(t)
 	source, target := sourceCluster(w, 3, 0), w.Cluster(2, 0)
@@ -173,6 +179,9 @@ func replicaOutput(ctx context.Context, m *redistest.Node) (omem int64, state st
 
 // A kill of the embedded broker between two commit markers leaves one of them out: the position says what the log does
 // not hold. The source finds that when it starts, and takes a new generation.
+//
+// Fault (kafka): a commit marker of one partition is missing on the embedded broker. The source finds the hole at its start
+// and takes a new snapshot.
 func TestAMissingCommitMarkerIsFoundAtStart(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
