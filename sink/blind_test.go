@@ -56,7 +56,7 @@ func TestBlindList(t *testing.T) {
 //
 // REDRIVER_BLIND_SECONDS makes it longer, REDRIVER_SEED repeats a run.
 func TestBlind(t *testing.T) {
-	seconds := 20
+	seconds := 8
 	if s := os.Getenv("REDRIVER_BLIND_SECONDS"); s != "" {
 		var err error
 		if seconds, err = strconv.Atoi(s); err != nil {

@@ -70,6 +70,7 @@ func (r *rig) child(cfg Config) *proc.Process {
 
 // TestKill kills sinks with -9 while writes come in.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()
@@ -117,6 +118,7 @@ func TestKill(t *testing.T) {
 //
 // On a real broker: this is about its coordinator, which the embedded one stands in for only roughly.
 func TestStopped(t *testing.T) {
+	t.Parallel()
 	r := newKafkaRig(t)
 	rng := seed(t)
 	l := r.lane()
@@ -164,6 +166,7 @@ func TestStopped(t *testing.T) {
 
 // TestRebalance lets sinks come and go in good order.
 func TestRebalance(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()

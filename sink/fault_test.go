@@ -40,9 +40,15 @@ func (r *rig) cut(rng *rand.Rand) {
 
 // TestOnce crashes sinks and cuts connections while writes come in; every INCR, APPEND and RPUSH of the source shows what
 // was lost, repeated or out of order.
-func TestOnce(t *testing.T) { testOnce(t, newRig(t, 3, 0)) }
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	testOnce(t, newRig(t, 3, 0))
+}
 
-func TestOnceKafka(t *testing.T) { testOnce(t, newKafkaRig(t)) }
+func TestOnceKafka(t *testing.T) {
+	t.Parallel()
+	testOnce(t, newKafkaRig(t))
+}
 
 func testOnce(t *testing.T, r *rig) {
 	rng := seed(t)
@@ -155,6 +161,7 @@ func (s *slowConn) SetReadDeadline(t time.Time) error {
 
 // TestLateBytes (trap 77): what a dead connection still delivers must not be applied behind its successor's back.
 func TestLateBytes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()
@@ -228,6 +235,7 @@ func (c *deafConn) Read(b []byte) (int, error) {
 
 // TestLostReplies (trap 40): applied or not? The checkpoint knows.
 func TestLostReplies(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()

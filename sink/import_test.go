@@ -96,6 +96,7 @@ func TestImportMode(t *testing.T) {
 
 // TestImportModeNeedsValkey: elsewhere the sink does not start.
 func TestImportModeNeedsValkey(t *testing.T) {
+	t.Parallel()
 	r := newVersionRig(t, "redis-8.6")
 	l := r.laneAlone()
 	l.commit(func() {

@@ -329,6 +329,7 @@ func TestRebuildKilled(t *testing.T) {
 
 // TestRebuildGivenUp: what an event left that was given up is removed, whatever comes behind it.
 func TestRebuildGivenUp(t *testing.T) {
+	t.Parallel()
 	rng := seed(t)
 	r := newVersionRig(t, "redis-7.4")
 	r.partitions = 1
@@ -388,6 +389,7 @@ func TestRebuildGivenUp(t *testing.T) {
 
 // TestRebuildMoves has a partition go from sink to sink while its values are rebuilt.
 func TestRebuildMoves(t *testing.T) {
+	t.Parallel()
 	rng := seed(t)
 	r := newVersionRig(t, "redis-7.4")
 	l := r.laneAlone()

@@ -198,9 +198,15 @@ func seed(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(n, 1))
 }
 
-func TestReplay(t *testing.T) { testReplay(t, newRig(t, 3, 0)) }
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	testReplay(t, newRig(t, 3, 0))
+}
 
-func TestReplayKafka(t *testing.T) { testReplay(t, newKafkaRig(t)) }
+func TestReplayKafka(t *testing.T) {
+	t.Parallel()
+	testReplay(t, newKafkaRig(t))
+}
 
 func testReplay(t *testing.T, r *rig) {
 	rng := seed(t)
@@ -242,6 +248,7 @@ func testReplay(t *testing.T, r *rig) {
 }
 
 func TestExistingKeysAreRefused(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	l := r.lane()
 	l.source.Set(t.Context(), "a", 1, 0)

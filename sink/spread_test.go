@@ -50,6 +50,7 @@ func (l *lane) spread(line string) {
 
 // TestSpread: commands over several slots are worked out at a cluster, one by one and within transactions.
 func TestSpread(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	r.partitions = 1
 	l := r.lane()
@@ -105,6 +106,7 @@ func stagingAt(t *testing.T, r *rig) (keys []string) {
 
 // TestSpreadCrash: the sink crashes again and again among such units.
 func TestSpreadCrash(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	r.partitions = 1
 	rng := seed(t)

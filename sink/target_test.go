@@ -20,6 +20,7 @@ import (
 
 // TestFailover (trap 57): the promoted replica lacks the last writes that its master had acknowledged.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 1)
 	rng := seed(t)
 	l := r.lane()
@@ -106,6 +107,7 @@ func (r *rig) waitApplied(s *running) {
 
 // TestReshard moves slots of the target from node to node while writes come in.
 func TestReshard(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()
@@ -173,6 +175,7 @@ func TestReshard(t *testing.T) {
 
 // TestGhosts: a second generation takes away what the source lost while no one watched, and nothing else.
 func TestGhosts(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	l := r.lane()
 	for i := range 2000 {
@@ -233,6 +236,7 @@ func TestGhosts(t *testing.T) {
 
 // TestFlush: FLUSHALL of the source, with writes before and behind it, and a crash.
 func TestFlush(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()
@@ -262,6 +266,7 @@ func TestFlush(t *testing.T) {
 
 // TestChunks: events larger than a record, between others, over crashes.
 func TestChunks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()
@@ -291,6 +296,7 @@ func TestChunks(t *testing.T) {
 // TestTwoLanes: two shards share a partition; a snapshot of one is open while the other writes, ends one of its own, and
 // the sink crashes in between.
 func TestTwoLanes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	r.partitions = 2
 	other := r.w.Server("")
@@ -369,6 +375,7 @@ func TestTwoLanes(t *testing.T) {
 
 // TestRefusedStarts: what must not be started is not.
 func TestRefusedStarts(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()
@@ -461,6 +468,7 @@ func TestRefusedStarts(t *testing.T) {
 
 // TestRefusedWrite: what the target refuses for good stops the sink, also the next one.
 func TestRefusedWrite(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	l := r.lane()
 	l.snapshot()
@@ -492,6 +500,7 @@ func TestRefusedWrite(t *testing.T) {
 
 // TestHole: a record that is missing in the log stops the sink.
 func TestHole(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	l := r.lane()
 	l.snapshot()
@@ -512,6 +521,7 @@ func TestHole(t *testing.T) {
 
 // TestTargetAway: a target that is down or full holds writes up and loses none.
 func TestTargetAway(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()
@@ -548,6 +558,7 @@ func TestTargetAway(t *testing.T) {
 
 // TestFence: a fence that is not ours any more means that nothing we remember holds.
 func TestFence(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	rng := seed(t)
 	l := r.lane()
@@ -601,6 +612,7 @@ func TestFence(t *testing.T) {
 // TestUnknownWindow (trap 61): HSET, DEL, SET of one key again on their own result: the first meets a string. That is of no
 // consequence as far as it may have been applied before, and an error behind that.
 func TestUnknownWindow(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 3, 0)
 	l := r.lane()
 	l.snapshot()
