@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -293,6 +294,12 @@ func abortInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []st
 	kc := kafka.Config{Brokers: []string{addr}}
 	p := binarySource(t, w, addr, prefix, c)()
 	insideText(w, t, kc, prefix+".changes")
+	signal := func(s syscall.Signal) {
+		if err := p.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
 	// Another producer of the lanes' names: whatever is open is aborted.
 	for shard := event.Shard(1); shard <= 3; shard++ {
 		cl, err := kc.Client(kgo.TransactionalID(offsets.TransactionalID("src", shard)))
@@ -304,6 +311,7 @@ func abortInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []st
 		}
 		cl.Close()
 	}
+	signal(syscall.SIGCONT)
 	complete(w, t, kc, prefix, 3)
 	p.Stop()
 	r := readTopic(t, kc, prefix+".changes")
