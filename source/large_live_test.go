@@ -39,7 +39,7 @@ func fillLarge(t *testing.T, c *redis.ClusterClient) (keys []string) {
 	ctx := t.Context()
 	hash, set, text := "{t}hash", "{t}set", "{t}text"
 	const step = 50_000
-	loops, stringBytes := 25, 50<<20
+	loops, stringBytes := 25, 110<<20
 	if large() {
 		loops, stringBytes = 100, 200<<20
 	}
