@@ -39,7 +39,7 @@ func fillLarge(t *testing.T, c *redis.ClusterClient) (keys []string) {
 	ctx := t.Context()
 	hash, set, text := "{t}hash", "{t}set", "{t}text"
 	const step = 50_000
-	loops, stringBytes := 25, 110<<20
+	loops, stringBytes := 25, 80<<20
 	if large() {
 		loops, stringBytes = 100, 200<<20
 	}
@@ -262,11 +262,22 @@ func TestInterruptionsInsideALargeValue(t *testing.T) {
 	w := testkit.New(t)
 	c := w.ClusterWith(redistest.Config{Masters: 3, Args: []string{"--rdbcompression", "no", "--repl-diskless-sync-delay", "0"}})
 	keys := fillLarge(t, c.Client())
-	t.Run("kill", func(t *testing.T) { killInside(t, testkit.New(t), c, keys) })
-	t.Run("abort", func(t *testing.T) { abortInside(t, testkit.New(t), c, keys) })
+	for name, inside := range map[string]func(*testing.T, *testkit.World, *redistest.Cluster, []string) bool{"kill": killInside, "abort": abortInside} {
+		t.Run(name, func(t *testing.T) {
+			w := testkit.New(t)
+			for range 6 { // on a busy machine the value may be whole before it is interrupted
+				if inside(t, w, c, keys) || t.Failed() {
+					return
+				}
+			}
+			t.Error("the value was never met in the middle")
+		})
+	}
 }
 
-func killInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []string) {
+// killInside reports whether the value was met in the middle, as abortInside does.
+func killInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []string) bool {
+	t.Helper()
 	addr, prefix := w.Kafka().Addr(), w.Name("l")
 	kc := kafka.Config{Brokers: []string{addr}}
 	run := binarySource(t, w, addr, prefix, c)
@@ -283,13 +294,15 @@ func killInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []str
 	p.Stop()
 	r := readTopic(t, kc, prefix+".changes")
 	r.must(t, c.Client(), keys)
-	if r.Abandoned != 1 {
+	if r.Abandoned > 1 {
 		t.Errorf("%d events were given up, want the one in which the source was killed", r.Abandoned)
 	}
 	t.Logf("%v, %d chunks, generations %v, %v", r.Counts, r.Chunks, r.Generations, r.seen["{t}text"])
+	return r.Abandoned == 1
 }
 
-func abortInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []string) {
+func abortInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []string) bool {
+	t.Helper()
 	addr, prefix := w.Kafka().Addr(), w.Name("l")
 	kc := kafka.Config{Brokers: []string{addr}}
 	p := binarySource(t, w, addr, prefix, c)()
@@ -313,10 +326,15 @@ func abortInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []st
 	}
 	signal(syscall.SIGCONT)
 	complete(w, t, kc, prefix, 3)
+	interrupted := strings.Contains(p.Log(), "publishing interrupted")
+	if !interrupted {
+		_ = p.Kill() // what it was fenced out of was its last
+		return false
+	}
 	p.Stop()
 	r := readTopic(t, kc, prefix+".changes")
 	r.must(t, c.Client(), keys)
-	if r.Abandoned != 1 {
+	if r.Abandoned > 1 {
 		t.Errorf("%d events were given up, want the one in which the transaction was aborted", r.Abandoned)
 	}
 	for s, g := range r.Generations {
@@ -324,7 +342,5 @@ func abortInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []st
 			t.Errorf("shard %d is in generation %d: its snapshot was not gone on with", s, g)
 		}
 	}
-	if !strings.Contains(p.Log(), "publishing interrupted") {
-		t.Error("nothing was interrupted")
-	}
+	return r.Abandoned == 1
 }
