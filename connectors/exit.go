@@ -10,6 +10,7 @@ import (
 	"github.com/redriver/redriver/codec"
 	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/topology"
 	"github.com/redriver/redriver/sink"
 	"github.com/redriver/redriver/source"
@@ -141,6 +142,8 @@ func refused(err error) bool {
 	answer := ""
 	if e, ok := errors.AsType[*source.ServerError](err); ok {
 		answer = e.Answer
+	} else if e, ok := errors.AsType[*resp.ServerError](err); ok {
+		answer = e.Text
 	} else if e, ok := errors.AsType[redis.Error](err); ok {
 		answer = e.Error()
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/redriver/redriver/connectors"
 	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/topology"
 	"github.com/redriver/redriver/sink"
 	"github.com/redriver/redriver/source"
@@ -32,6 +33,7 @@ func TestCodeOf(t *testing.T) {
 		{at(topology.ErrPermission), connectors.CodeRedisRefuses},
 		{errors.Join(at(topology.ErrUnreachable), at(topology.ErrAuth)), connectors.CodeRedisRefuses},
 		{&source.ServerError{Addr: "h:1", Asked: "PSYNC", Answer: "NOPERM no"}, connectors.CodeRedisRefuses},
+		{fmt.Errorf("prepare: %w", &resp.ServerError{Text: "NOPERM no"}), connectors.CodeRedisRefuses},
 		{&source.ServerError{Addr: "h:1", Asked: "PSYNC", Answer: "ERR no"}, connectors.CodeOther},
 		{at(topology.ErrNotCluster), connectors.CodeTopology},
 		{at(topology.ErrUnusable), connectors.CodeTopology},

@@ -65,16 +65,30 @@ func TestClustersBehindAnAddressMap(t *testing.T) {
 	targetMap, targetBack := announceElsewhere(t, w, target)
 
 	told, _, _ := strings.Cut(sourceMap, "=")
-	wantExit(t, p.run(p.sourceConfig()), 4, told, "redis.address.map")
+	unmapped := p.run(p.sourceConfig())
+	w.Eventually(time.Minute, "the address and the way out are named", func() error {
+		if log := unmapped.Log(); !strings.Contains(log, told) || !strings.Contains(log, "redis.address.map") {
+			return errors.New(unmapped.LogTail(2))
+		}
+		return nil
+	})
+	unmapped.Stop()
 
 	from := p.run(p.sourceConfig("redis.address.map", sourceMap))
 	into := p.run(p.sinkConfig("into", target, "redis.address.map", targetMap))
+	for r, said := range map[*testkit.Redriver]string{from: "msg=streaming", into: "sink is up to date"} {
+		w.Eventually(time.Minute, said, func() error {
+			if !strings.Contains(r.Log(), said) {
+				return errors.New(r.LogTail(2))
+			}
+			return nil
+		})
+	}
+	sourceBack() // the clients of this test have no map
+	targetBack()
 	stop := writers(t, source.Client(), 2, 300)
-	p.mark(target.Client(), time.Minute)
 	t.Logf("%d commands written", stop())
 	p.mark(target.Client(), time.Minute)
-	sourceBack()
-	targetBack()
 	from.Stop()
 	into.Stop()
 	identical(t, source, target)

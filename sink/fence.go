@@ -74,6 +74,9 @@ func (w *worker) killOthers() error {
 	return nil
 }
 
+// noClient is the id of no connection: to end it shows that we may, before that matters.
+const noClient = "9223372036854775807"
+
 // killAt ends every connection of this partition to a node but our own: those of a predecessor, and those of ours that are
 // lost, whose bytes may still be on their way.
 func (w *worker) killAt(c *conn) error {
@@ -93,6 +96,7 @@ func (w *worker) killAt(c *conn) error {
 		return err
 	}
 	q = request{}
+	q.add("CLIENT", "KILL", "ID", noClient)
 	for line := range strings.Lines(list) {
 		var id, name string
 		for field := range strings.FieldsSeq(line) {

@@ -41,7 +41,7 @@ func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, 
 	if err != nil {
 		return Finished{}, fmt.Errorf("finish: look at the target: %w", err)
 	}
-	notes := map[string]noted{}
+	notes, exact := map[string]noted{}, false
 	for i := range top.Shards {
 		addr := top.Shards[i].Master.Addr
 		n, err := finishCheck(ctx, d, addr)
@@ -50,13 +50,16 @@ func Finish(ctx context.Context, d *topology.Dialer, seeds []string) (Finished, 
 		}
 		if n.hold >= 0 {
 			notes[addr] = n
+			exact = exact || n.hold == 0
 		}
 	}
 	if len(notes) == 0 {
 		return Finished{}, fmt.Errorf("finish: %w", ErrNothingToFinish)
 	}
-	if err := endImport(ctx, d, top); err != nil {
-		return Finished{}, fmt.Errorf("finish: %w", err)
+	if exact { // sinks without a hold may have switched import mode on
+		if err := endImport(ctx, d, top); err != nil {
+			return Finished{}, fmt.Errorf("finish: %w", err)
+		}
 	}
 	var all Finished
 	for addr, note := range notes {

@@ -71,10 +71,7 @@ func lookAt(ctx context.Context, client *redis.Client) (look, error) {
 		if info.Err() != nil {
 			asked = "INFO"
 		}
-		if refused, ok := errors.AsType[redis.Error](err); ok {
-			err = &ServerError{Addr: client.Options().Addr, Asked: asked, Answer: refused.Error()}
-		}
-		return look{}, fmt.Errorf("ask for the master's clock: %w", err)
+		return look{}, fmt.Errorf("ask for the master's clock: %w", answerOf(client.Options().Addr, asked, err))
 	}
 	return look{offset: event.Offset(atoi(topology.ParseInfo(info.Val())["master_repl_offset"])), at: now.Val()}, nil
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/resp"
 )
@@ -36,6 +38,8 @@ func (e *ServerError) Error() string {
 	return s
 }
 
+const grantHint = "grant the user +psync +replconf +ping +info +time +cluster with ACL SETUSER"
+
 // Hint is what to do about it.
 func (e *ServerError) Hint() string {
 	switch code, _, _ := strings.Cut(e.Answer, " "); code {
@@ -44,7 +48,7 @@ func (e *ServerError) Hint() string {
 	case "WRONGPASS":
 		return "check redis.username and redis.password"
 	case "NOPERM":
-		return "grant the user +psync +replconf +ping +info +cluster +time"
+		return grantHint
 	case "ERR":
 		if strings.Contains(e.Answer, "unknown command") && e.Asked == "TIME" {
 			return "before Redis 7 the master's clock has to be known: do not rename TIME"
@@ -54,6 +58,15 @@ func (e *ServerError) Hint() string {
 		}
 	}
 	return ""
+}
+
+// answerOf is a ServerError for what a server has answered to a client of the library; other errors are told with what was
+// asked.
+func answerOf(addr, asked string, err error) error {
+	if refused, ok := errors.AsType[redis.Error](err); ok {
+		return &ServerError{Addr: addr, Asked: asked, Answer: refused.Error()}
+	}
+	return fmt.Errorf("%s at %s: %w", asked, addr, err)
 }
 
 // permanent reports whether an operator has to act before the master answers otherwise.

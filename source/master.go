@@ -31,7 +31,7 @@ func (l *link) inspect(ctx context.Context, addr string) (master, error) {
 		text, err = client.Info(ctx).Result()
 	}
 	if err != nil {
-		return master{}, fmt.Errorf("INFO of master %s: %w", addr, err)
+		return master{}, answerOf(addr, "INFO", err)
 	}
 	info := topology.ParseInfo(text)
 	if role := info["role"]; role != "master" {

@@ -93,7 +93,7 @@ func classify(err error) (hint string, cause error) {
 		return "", nil
 	}
 	if isNetwork(err) {
-		return "check that host and port are right, the server is up, and no firewall is between", ErrUnreachable
+		return "check that host and port are right, the server is up, and no firewall is between; an address that only the servers tell can be mapped: redis.address.map", ErrUnreachable
 	}
 	return "", nil
 }
