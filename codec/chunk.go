@@ -174,5 +174,8 @@ func (j *Joiner) Drop(shard event.Shard) {
 	delete(j.values, shard)
 }
 
+// Has reports whether an event of the shard is unfinished.
+func (j *Joiner) Has(shard event.Shard) bool { return j.values[shard] != nil }
+
 // Open reports whether an event is unfinished: a reader that restarts now has to begin before it.
 func (j *Joiner) Open() bool { return j.seq.Open() }

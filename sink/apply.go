@@ -1,10 +1,11 @@
 package sink
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/redriver/redriver/redis/own"
@@ -18,6 +19,15 @@ import (
 // a passing trouble is sent again from that unit on, also the units behind it that were taken: SET k refused for want of
 // memory, DEL k done, SET k done now would bring k back to life.
 func (w *worker) apply(ctx context.Context, runs []*run, next int64) error {
+	return w.applyRuns(ctx, runs, next, false)
+}
+
+// applyOrSetAside is apply, but that it does not wait long for slots that are being moved.
+func (w *worker) applyOrSetAside(ctx context.Context, runs []*run, next int64) error {
+	return w.applyRuns(ctx, runs, next, true)
+}
+
+func (w *worker) applyRuns(ctx context.Context, runs []*run, next int64, mayWait bool) error {
 	for attempt := 0; len(runs) > 0; attempt++ {
 		if attempt > 0 && w.soft.Err() != nil {
 			return errStopped
@@ -30,8 +40,10 @@ func (w *worker) apply(ctx context.Context, runs []*run, next int64) error {
 			return err
 		}
 		reopen := w.broken()
+		now := time.Now()
 		left := runs[:0]
 		for _, r := range runs {
+			r.stuck(now)
 			if r.settle() {
 				left = append(left, r)
 				reopen = reopen || r.failed && r.verdict == moved
@@ -47,6 +59,11 @@ func (w *worker) apply(ctx context.Context, runs []*run, next int64) error {
 		}
 		if len(runs) > 0 {
 			w.trouble(runs[0])
+		}
+		if mayWait && !reopen {
+			if runs = w.setAside(runs); len(runs) == 0 {
+				return nil
+			}
 		}
 		if err := w.pause(ctx, attempt); err != nil {
 			return err
@@ -81,6 +98,9 @@ func countUnits(runs []*run) (n int) {
 // reopen restores the connections and drops from the runs what was applied after all, and watermarks, which may have to be
 // others now.
 func (w *worker) reopen(ctx context.Context, runs []*run) ([]*run, error) {
+	if !w.aside.empty() {
+		return nil, classed(Resync, "%w while slots were waited for", errTopology)
+	}
 	for attempt := 0; ; attempt++ {
 		checkpoints, err := w.resume(ctx)
 		if err == nil {
@@ -203,17 +223,19 @@ func (w *worker) round(ctx context.Context, runs []*run, next int64) error {
 		p.flush()
 		p.conn.send(p.bufs)
 	}
-	var stop *RefusedError
+	var refusals []*RefusedError
 	for _, p := range order {
-		if err := w.receive(p); err != nil && (stop == nil || err.Offset < stop.Offset) {
-			stop = err
-		}
+		refusals = append(refusals, w.receive(p)...)
 	}
-	if stop != nil {
-		w.recordRefused(stop, next)
-		return stop
+	if w.lostMark {
+		w.lostMark = false
+		return classed(Resync, "the target has lost a watermark")
 	}
-	return nil
+	if len(refusals) == 0 {
+		return nil
+	}
+	w.recordRefused(refusals, next)
+	return slices.MinFunc(refusals, func(a, b *RefusedError) int { return cmp.Compare(a.Offset, b.Offset) })
 }
 
 func (w *worker) pack(p *parcel, r *run) {
@@ -256,7 +278,7 @@ func (w *worker) pack(p *parcel, r *run) {
 }
 
 // receive reads the answers of one node. A connection that is lost leaves its runs with what was confirmed before.
-func (w *worker) receive(p *parcel) (stop *RefusedError) {
+func (w *worker) receive(p *parcel) (refusals []*RefusedError) {
 	for _, s := range p.shipments {
 		answer, err := w.receiveOne(p.conn, s)
 		r := s.run
@@ -269,15 +291,20 @@ func (w *worker) receive(p *parcel) (stop *RefusedError) {
 			// An earlier unit of the slot has to come first: this one will be sent again behind it.
 		case answer.refused != nil:
 			r.failed, r.verdict = true, refused
-			if stop == nil || answer.refused.Offset < stop.Offset {
-				stop = answer.refused
-			}
+			refusals = append(refusals, answer.refused...)
 		case answer.verdict == applied:
 			r.confirmed += len(s.units)
 			r.askAt = ""
 			w.count(s)
-			if r.mark != nil {
-				w.written[r.slot] = *r.mark
+			switch {
+			case r.mark == nil:
+			case answer.missing:
+				w.lostMark = true
+			default:
+				w.written[r.slot], w.present[r.slot] = *r.mark, true
+				if r.mark.applied != markUnsent {
+					w.stat.begun.Store(true)
+				}
 			}
 		default:
 			r.failed, r.verdict, r.reply = true, answer.verdict, answer.reply
@@ -288,113 +315,5 @@ func (w *worker) receive(p *parcel) (stop *RefusedError) {
 			}
 		}
 	}
-	return stop
-}
-
-// answer is what the target made of one shipment.
-type answer struct {
-	verdict verdict
-	reply   string
-	refused *RefusedError
-}
-
-func (w *worker) receiveOne(c *conn, s shipment) (answer, error) {
-	if c.broken {
-		return answer{}, errLostConn
-	}
-	var first answer // the first trouble: it decides for the whole shipment
-	note := func(r resp.Reply, u *unit, i int) {
-		if r.Kind == resp.KindError && first.verdict == applied {
-			first = w.weigh(string(r.Str), u, i, false)
-		}
-	}
-	if s.asking {
-		r, err := c.read()
-		if err != nil {
-			return answer{}, err
-		}
-		note(r, s.units[0], 0)
-	}
-	if !s.multi {
-		r, err := c.read()
-		if err != nil {
-			return answer{}, err
-		}
-		note(r, s.units[0], 0)
-		return first, nil
-	}
-	r, err := c.read()
-	if err != nil {
-		return answer{}, err
-	}
-	note(r, s.units[0], 0)
-	queued := 0
-	if s.checkpoint {
-		queued = 1
-	}
-	for _, u := range s.steps {
-		for i := range u.count {
-			if r, err = c.read(); err != nil {
-				return answer{}, err
-			}
-			note(r, u, i)
-		}
-	}
-	if queued == 1 {
-		if r, err = c.read(); err != nil {
-			return answer{}, err
-		}
-		note(r, s.units[0], 0)
-	}
-	if r, err = c.read(); err != nil {
-		return answer{}, err
-	}
-	if r.Kind != resp.KindArray {
-		note(r, s.units[0], 0)
-		if first.verdict == applied && first.refused == nil {
-			return answer{}, fmt.Errorf("%w: answer to EXEC makes no sense", errLostConn)
-		}
-		return first, nil
-	}
-	return w.executed(s, r.Elems), nil
-}
-
-// executed looks at the answers inside EXEC: the transaction has taken effect, but for the commands that failed.
-func (w *worker) executed(s shipment, replies []resp.Reply) answer {
-	i := 0
-	for _, u := range s.steps {
-		for n := range u.count {
-			if i < len(replies) && replies[i].Kind == resp.KindError {
-				a := w.weigh(string(replies[i].Str), u, n, true)
-				if a.verdict != applied {
-					if a.refused == nil {
-						a.refused = w.refusal(string(replies[i].Str), u, n, true)
-					}
-					a.verdict = refused
-					return a
-				}
-			}
-			i++
-		}
-	}
-	return answer{}
-}
-
-// weigh judges an error of a command.
-func (w *worker) weigh(line string, u *unit, i int, exec bool) answer {
-	v := judge(line)
-	if v == passable && u.blind && u.offset < w.window && u.offset != w.refused {
-		w.stat.passedOver.Add(1)
-		return answer{}
-	}
-	if v == passable || v == refused {
-		return answer{verdict: refused, reply: line, refused: w.refusal(line, u, i, exec)}
-	}
-	return answer{verdict: v, reply: line}
-}
-
-func (w *worker) refusal(line string, u *unit, i int, exec bool) *RefusedError {
-	return &RefusedError{
-		Partition: w.partition, Offset: u.offset, Command: u.commandAt(i), Key: u.key, Reply: line, Exec: exec,
-	}
+	return refusals
 }

@@ -1,6 +1,8 @@
 package sink
 
 import (
+	"time"
+
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/slot"
 )
@@ -115,6 +117,8 @@ type run struct {
 	failed    bool
 	verdict   verdict
 	reply     string
+	// since is when it began to wait for its slot, which is being moved; zero if it does not.
+	since time.Time
 }
 
 // runs sorts a batch by slot, in the order in which the slots first appear.

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -19,6 +20,9 @@ func (in *intake) addChunk(b *batch, r *kgo.Record) (whole []byte, err error) {
 	c, err := codec.ParseChunk(r.Value)
 	if err != nil {
 		return nil, err
+	}
+	if begin, ok := in.plan.begins[c.Shard]; ok && r.Offset < begin {
+		return nil, nil // reading may have begun in the middle of it
 	}
 	if c.First() {
 		in.giveUp(b, c.Shard, r.Offset)
@@ -69,9 +73,7 @@ func (in *intake) openRebuild(r *kgo.Record, c *codec.Chunk) error {
 	}
 	rb := newRebuild(in.values, &e)
 	rb.slot, rb.db = in.shape.slotOf(e.Slot), to
-	begin, later := in.plan.begins[e.Shard]
-	rb.before = later && r.Offset < begin
-	rb.ignored = rb.before || own.Is(e.Key) || !mapped
+	rb.ignored = own.Is(e.Key) || !mapped
 	if !rb.ignored && in.gens[e.Shard] == nil {
 		rb.stop()
 		return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
@@ -147,7 +149,7 @@ func (in *intake) partOf(rb *rebuild, s step) (*unit, error) {
 	}
 	if in.isDone(rb.slot, rb.offset, part) {
 		in.skipped++
-		if rb.offset == in.plan.refused {
+		if slices.Contains(in.plan.refused, rb.offset) {
 			return nil, errRefusedBefore
 		}
 		return nil, nil
@@ -170,9 +172,6 @@ func (in *intake) complete(rb *rebuild) error {
 	rb.stop()
 	delete(in.rebuilds, rb.event.Shard)
 	in.closeChunks(rb.offset + 1)
-	if rb.before {
-		return nil
-	}
 	if err := in.follow(&rb.event); err != nil {
 		return err
 	}

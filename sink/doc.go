@@ -27,8 +27,10 @@
 //	(1) a guarded write goes only when all earlier writes of its slot are acknowledged, or in one transaction with them,
 //	(2) after a passing trouble (MOVED, ASK, TRYAGAIN, OOM, LOADING, ...) everything of the slot is sent again from the
 //	    first unit that was not taken, in order, also what was taken behind it,
-//	(3) the next batch of the partition waits, so one slot that cannot be written holds up its partition, and no other.
-//	    A transaction in a slot that the target is moving may have to wait until the move is done (TRYAGAIN).
+//	(3) the next batch of the partition waits, so what cannot be written holds up its partition, and no other. A slot that
+//	    the target is moving is different: a transaction there may have to wait until the move is done (TRYAGAIN), which
+//	    may be never. After a second it is set aside, and the partition's other slots go on (aside.go), up to the next
+//	    sweep or flush.
 //
 // # What lies in the target
 //
@@ -46,11 +48,17 @@
 //  2. restart: SET k and HSET h f are applied again, INCR n and all before it in its slot are skipped by the checkpoint
 //
 // While a snapshot or a chunked event is open, reading begins at its first record (intake.restart), since what is
-// remembered of it would be incomplete otherwise; what was applied is still skipped.
+// remembered of it would be incomplete otherwise; what was applied is still skipped. What a shard has left open that is gone
+// from the source is given up (release.go).
 //
-// A target that lost acknowledged writes shows a lower watermark, or none, at the next connect, and in each second in
-// which nothing is to be done: the partition starts again from what it finds. Watermarks missing for a part of a partition
-// stop it: a person has to say what happened to the rest.
+// A target that lost acknowledged writes shows a lower watermark, or none, at the next connect, with the next batch, and in
+// each second in which nothing is to be done: the partition starts again from what it finds. A watermark that was there is
+// only ever replaced (SET ... XX), so one that is gone stays gone. Watermarks missing for a part of a partition stop it: a
+// person has to say what happened to the rest. So do all of them missing where the group's commits show that there were some.
+//
+// A log may lose its end, and be written on to before the sink looks. Its source notices, and takes a new generation; so the
+// newest generations are noted in the watermarks, and a lane that goes on in a later one without its begin stops the
+// partition.
 //
 // # Fencing
 //
@@ -134,5 +142,6 @@
 // # Not in this version
 //
 // FLUSHALL among other writes of a transaction, commands and transactions of the
-// stream larger than memory, fingerprints of a snapshot on disk, slots of a partition that go on while one waits.
+// stream larger than memory, fingerprints of a snapshot on disk. Slots of a partition that go on while another is out of
+// memory or has lost its master.
 package sink

@@ -2,17 +2,21 @@ package sink
 
 import (
 	"bytes"
+	"context"
 
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/slot"
 )
 
 // checkExisting refuses keys that are not ours in the slots of a partition that was never written.
-func (w *worker) checkExisting() error {
+func (w *worker) checkExisting(ctx context.Context) error {
 	if w.s.cfg.ExistingKeys != ExistingRefuse {
 		return nil
 	}
 	found, err := w.hasAny(own.Watermark)
+	if err == nil && !found {
+		found, err = w.wasFilled(ctx) // decideStart has more to say then
+	}
 	if err != nil || found {
 		return err
 	}

@@ -302,11 +302,11 @@ func (g *group) show(ctx context.Context) error {
 	}
 }
 
-// commit shows how far partitions are. It decides nothing: see decideStart.
+// commit shows how far partitions are that have begun. It decides no offset: see decideStart.
 func (g *group) commit(ctx context.Context, partitions []int32) {
 	at := map[int32]kgo.EpochOffset{}
 	for _, p := range partitions {
-		if n := g.s.statOf(p).applied.Load(); n > 0 {
+		if n := g.s.statOf(p).applied.Load(); n > 0 && g.s.statOf(p).begun.Load() {
 			at[p] = kgo.EpochOffset{Epoch: -1, Offset: n}
 		}
 	}

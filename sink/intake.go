@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -39,6 +40,8 @@ type intake struct {
 	gens   map[event.Shard]*generation
 	// settled are the shards whose first generation is complete at the target.
 	settled []event.Shard
+	// generations are the newest that were met of each shard. A map is never changed, since watermarks hold it.
+	generations map[event.Shard]event.Generation
 	// held is a unit that did not fit into the last batch, heldNext the offset behind it.
 	held     *unit
 	heldNext int64
@@ -69,7 +72,7 @@ func newIntake(partition int32, partitions int, l limits, maxEventBytes int, pla
 		partition: partition, partitions: partitions, limits: l, plan: plan,
 		joiner: codec.Joiner{MaxBytes: maxEventBytes},
 		marks:  map[event.Shard]*event.Mark{}, gens: map[event.Shard]*generation{},
-		settled: slices.Clone(plan.settled),
+		settled: slices.Clone(plan.settled), generations: plan.generations,
 	}
 }
 
@@ -155,6 +158,9 @@ func (in *intake) fault(offset int64, err error) error {
 	if e, ok := errors.AsType[*probeError](err); ok {
 		return e
 	}
+	if e, ok := errors.AsType[*StartError](err); ok {
+		return e
+	}
 	return &RecordError{Partition: in.partition, Offset: offset, Err: err}
 }
 
@@ -188,19 +194,35 @@ func (in *intake) addRecord(b *batch, r *kgo.Record) error {
 	return in.addUnit(b, e, r.Offset)
 }
 
-// follow checks the lane's chain. The first event of a lane after a start is where its chain begins.
+// follow checks the lane's chain. The first event of a lane after a start is where its chain begins, but that it is of no later
+// generation than the one that was met before: that one's snapshot would be missing.
 func (in *intake) follow(e *event.Event) error {
+	known, met := in.generations[e.Shard]
 	if m := in.marks[e.Shard]; m != nil {
-		return m.Follow(e)
+		if err := m.Follow(e); err != nil {
+			return err
+		}
+	} else {
+		if met && e.Generation > known && e.Kind != event.SnapshotBegin {
+			return &StartError{
+				Partition: in.partition, Hint: hintLostEnd,
+				Why: fmt.Sprintf("the target has generation %d of shard %d, and the log goes on within generation %d: its end was lost before that was written to it",
+					known, e.Shard, e.Generation),
+			}
+		}
+		m := &event.Mark{}
+		m.Adopt(e)
+		in.marks[e.Shard] = m
 	}
-	m := &event.Mark{}
-	m.Adopt(e)
-	in.marks[e.Shard] = m
+	if !met || known < e.Generation {
+		in.generations = maps.Clone(in.generations)
+		put(&in.generations, e.Shard, e.Generation)
+	}
 	return nil
 }
 
 var errRefusedBefore = errors.New("the target refused a command of this unit within a transaction, whose other commands took effect: " +
-	"put the key right by hand, and set the seventh word of the sink's watermarks of this partition (redriver!w!...) to -1")
+	"put the key right by hand, and take the offset out of the seventh word of the sink's watermarks of this partition (redriver!w!...), which is - then if it was the only one")
 
 var errOutside = errors.New("stands outside of a snapshot that was read from its begin")
 
@@ -218,7 +240,7 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 	apart := e.Spread && !in.shape.single
 	if !apart && in.isDone(e.Slot, offset, 0) {
 		in.skipped++
-		if offset == in.plan.refused {
+		if slices.Contains(in.plan.refused, offset) {
 			return errRefusedBefore
 		}
 		return nil

@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/redriver/redriver/redis/own"
@@ -44,7 +45,8 @@ func (w *worker) markRuns(sent int64, at []slot.Slot) []*run {
 		m := watermark{
 			hold: w.s.cfg.ExpiryHold, databases: w.shape.databases(),
 			topicID: w.s.topic.ID, partition: w.partition, restart: restart, applied: w.next, begins: w.in.beginsAfter(restart),
-			sent: max(sent, w.next, w.window), refused: w.refused, settled: w.in.settled, slots: w.slotsAt(s),
+			sent: max(sent, w.at, w.window), refused: slices.Clone(w.refused), settled: w.in.settled, slots: w.slotsAt(s),
+			generations: w.in.generations,
 		}
 		if sent == markUnsent {
 			m.applied = markUnsent
@@ -56,7 +58,11 @@ func (w *worker) markRuns(sent int64, at []slot.Slot) []*run {
 
 func (w *worker) markRun(s slot.Slot, m watermark) *run {
 	key := own.Key(own.Watermark, w.s.cfg.Name, s)
-	cmd := resp.AppendCommandBytes(nil, []byte("SET"), key, []byte(m.String()))
+	args := [][]byte{[]byte("SET"), key, []byte(m.String())}
+	if w.present[s] {
+		args = append(args, []byte("XX")) // one that has vanished must not come back: it shows that the target was wiped
+	}
+	cmd := resp.AppendCommandBytes(nil, args...)
 	return &run{slot: s, mark: &m, units: []*unit{{offset: noneDone, slot: s, key: key, commands: cmd, count: 1, blind: true}}}
 }
 
@@ -78,14 +84,14 @@ func (w *worker) idle(ctx context.Context) error {
 		if got != m.String() {
 			return classed(Resync, "watermark in slot %d is %q, not what was written", s, got)
 		}
-		stale = stale || m.applied != w.next || m.restart != w.in.restart(w.next) || m.sent != w.next
+		stale = stale || m.applied != w.next || m.restart != w.in.restart(w.next) || m.sent != w.at
 	}
 	if !stale {
 		return nil
 	}
 	w.marksDue, w.marksTime = false, time.Now()
 	w.forgetOld()
-	if err := w.apply(ctx, w.markRuns(w.next, w.firsts()), w.next); err != nil {
+	if err := w.apply(ctx, w.markRuns(w.at, w.firsts()), w.at); err != nil {
 		return err
 	}
 	if err := w.removeStale(); err != nil {
@@ -112,6 +118,7 @@ func (w *worker) forgetOld() {
 	for s := range w.written {
 		if !present[s] {
 			delete(w.written, s)
+			delete(w.present, s)
 			w.stale = append(w.stale, s)
 		}
 	}
@@ -126,6 +133,7 @@ func (w *worker) removeStale() error {
 		if err := w.ask(s, func(resp.Reply) error { return nil }, []byte("DEL"), own.Key(own.Watermark, w.s.cfg.Name, s)); err != nil {
 			return err
 		}
+		delete(w.present, s)
 	}
 	w.stale = nil
 	return nil
@@ -134,18 +142,25 @@ func (w *worker) removeStale() error {
 // leave writes the last watermarks of a partition that is given up, so that the next owner has nothing to do twice.
 func (w *worker) leave(ctx context.Context) error {
 	if w.s.group.lease.ok() {
-		_ = w.apply(ctx, w.markRuns(w.next, w.firsts()), w.next) // the next owner starts a little earlier otherwise
+		_ = w.apply(ctx, w.markRuns(w.at, w.firsts()), w.at) // the next owner starts a little earlier otherwise
 	}
 	return nil
 }
 
-// recordRefused leaves a note of a refused unit in the watermarks, so that the next start does not pass over it: within a
-// transaction its checkpoint is written, outside of one it would lie in the unknown window.
-func (w *worker) recordRefused(e *RefusedError, next int64) {
-	if e.Offset < 0 {
+// recordRefused leaves a note of refused units in the watermarks, so that the next start does not pass over them: within a
+// transaction their checkpoint is written, outside of one they would lie in the unknown window.
+func (w *worker) recordRefused(refusals []*RefusedError, next int64) {
+	for _, e := range refusals {
+		if e.Offset >= 0 {
+			w.refused = append(w.refused, e.Offset)
+			w.log.Error("the target refuses a write", slog.Any("error", e))
+		}
+	}
+	slices.Sort(w.refused)
+	w.refused = slices.Compact(w.refused)
+	if len(w.refused) == 0 {
 		return
 	}
-	w.refused = e.Offset
 	for _, r := range w.markRuns(next, w.firsts()) {
 		if err := w.ask(r.slot, func(resp.Reply) error { return nil },
 			[]byte("SET"), own.Key(own.Watermark, w.s.cfg.Name, r.slot), []byte(r.mark.String())); err != nil {

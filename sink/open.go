@@ -21,7 +21,7 @@ func (w *worker) begin(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
-	if err := w.checkExisting(); err != nil {
+	if err := w.checkExisting(ctx); err != nil {
 		return err
 	}
 	// What cannot be started writes nothing, not even a fence. What the target says now may still change until the others

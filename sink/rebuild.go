@@ -37,8 +37,8 @@ type rebuild struct {
 	// slot is whose checkpoint its parts write, db the database of the target they go into.
 	slot slot.Slot
 	db   uint32
-	// ignored: nothing of it is for us. before: it lies before where its shard begins for us.
-	ignored, before bool
+	// ignored: nothing of it is for us.
+	ignored bool
 
 	piece []byte // what the decoder has not read of the chunk at hand
 	last  bool   // no chunk follows

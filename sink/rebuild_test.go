@@ -94,10 +94,13 @@ func TestRebuildOfEveryType(t *testing.T) {
 // noneStaged checks that no staging key is left.
 func (r *rig) noneStaged() {
 	r.Helper()
-	if left := r.target.Client().Keys(r.Context(), "redriver!s!*").Val(); len(left) > 0 {
+	if left := r.staged(); len(left) > 0 {
 		r.Errorf("left at the target: %q", left)
 	}
 }
+
+// staged are the staging keys at a target of one node.
+func (r *rig) staged() []string { return r.target.Client().Keys(r.Context(), "redriver!s!*").Val() }
 
 // checkBuilt is checkValues for values that were built with commands.
 func (r *rig) checkBuilt(all []sampleValue, hold time.Duration) {
@@ -256,7 +259,7 @@ func TestRebuildKilled(t *testing.T) {
 			var wait sync.WaitGroup
 			wait.Go(func() { looks, faults = r.watchWhole(ctx, all, testHold) }) // ends with cancel
 			client := r.target.Client()
-			staged := func() []string { return client.Keys(t.Context(), "redriver!s!*").Val() }
+			staged := r.staged
 			checkpoints := func() string {
 				keys := client.Keys(t.Context(), "redriver!c!*").Val()
 				slices.Sort(keys)

@@ -19,12 +19,13 @@ import (
 //	        1 <topic id> <partition> <offset>
 //	        1 <topic id> <partition> <offset> <parts>   of the record at the offset only so many parts are applied
 //	kind w  watermark, one per partition and node, in the first slot of the partition that the node owns:
-//	        1 <topic id> <partition> <restart> <applied> <sent> <refused> <hold, ms> <settled> <begins> <slots> [<databases>]
+//	        1 <topic id> <partition> <restart> <applied> <sent> <refused> <hold, ms> <settled> <begins> <slots> <generations> [<databases>]
 //	kind f  fence, beside each watermark: a number
 //
-// All are text, fields separated by one space; settled, begins and slots are lists separated by commas, "-" when empty:
-// shards, shard:offset, and slots or ranges of slots. databases is there outside a cluster, where all keys lie in the
-// lowest database that it names, or in 0: "all", or source:target separated by commas.
+// All are text, fields separated by one space; refused, settled, begins, slots and generations are lists separated by
+// commas, "-" when empty: offsets, shards, shard:offset, slots or ranges of slots, and shard:generation. databases is there
+// outside a cluster, where all keys lie in the lowest database that it names, or in 0: "all", or source:target separated by
+// commas.
 const recordVersion = "1"
 
 var errRecord = errors.New("not written by this version of redriver")
@@ -96,8 +97,8 @@ type watermark struct {
 	applied int64
 	// sent: nothing at or above it was sent. Between restart and sent lies the unknown window.
 	sent int64
-	// refused is the offset of a unit that the target refused for good, -1 for none.
-	refused int64
+	// refused are the offsets of units that the target refused for good, in order.
+	refused []int64
 	// hold is by how much expiry times at the target are later than at the source.
 	hold time.Duration
 	// databases is the map of databases, "" in a cluster.
@@ -108,6 +109,8 @@ type watermark struct {
 	begins map[event.Shard]int64
 	// slots are those it vouches for.
 	slots slot.Set
+	// generations are the newest that were met of each shard: later ones begin with a snapshot.
+	generations map[event.Shard]event.Generation
 }
 
 func (m *watermark) String() string {
@@ -115,16 +118,25 @@ func (m *watermark) String() string {
 	for i, s := range m.settled {
 		settled[i] = strconv.FormatUint(uint64(s), 10)
 	}
-	begins := make([]string, 0, len(m.begins))
-	for _, s := range slices.Sorted(maps.Keys(m.begins)) {
-		begins = append(begins, fmt.Sprintf("%d:%d", s, m.begins[s]))
+	refused := make([]string, len(m.refused))
+	for i, o := range m.refused {
+		refused[i] = strconv.FormatInt(o, 10)
 	}
-	text := fmt.Sprintf("%s %s %d %d %d %d %d %d %s %s %s", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent, m.refused, m.hold.Milliseconds(),
-		listOf(settled), listOf(begins), listOf(strings.Fields(m.slots.String())))
+	text := fmt.Sprintf("%s %s %d %d %d %d %s %d %s %s %s %s", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent, listOf(refused),
+		m.hold.Milliseconds(), listOf(settled), listOf(pairsOf(m.begins)), listOf(strings.Fields(m.slots.String())), listOf(pairsOf(m.generations)))
 	if m.databases != "" {
 		text += " " + m.databases
 	}
 	return text
+}
+
+// pairsOf writes what is known of shards as shard:number.
+func pairsOf[N int64 | event.Generation](m map[event.Shard]N) []string {
+	pairs := make([]string, 0, len(m))
+	for _, s := range slices.Sorted(maps.Keys(m)) {
+		pairs = append(pairs, fmt.Sprintf("%d:%d", s, m[s]))
+	}
+	return pairs
 }
 
 const emptyList = "-"
@@ -137,7 +149,7 @@ func listOf(words []string) string {
 }
 
 // watermarkFields is how many words every watermark has.
-const watermarkFields = 11
+const watermarkFields = 12
 
 func parseWatermark(text string) (watermark, error) {
 	n := watermarkFields
@@ -147,7 +159,7 @@ func parseWatermark(text string) (watermark, error) {
 	f := fieldsOf(text, n)
 	m := watermark{
 		topicID: f.word(1), partition: int32(f.number(2)),
-		restart: f.number(3), applied: f.number(4), sent: f.number(5), refused: f.number(6),
+		restart: f.number(3), applied: f.number(4), sent: f.number(5),
 		hold: time.Duration(f.number(7)) * time.Millisecond,
 	}
 	if n > watermarkFields {
@@ -156,15 +168,11 @@ func parseWatermark(text string) (watermark, error) {
 	for _, w := range f.list(8) {
 		m.settled = append(m.settled, event.Shard(f.uint32(w)))
 	}
-	for _, w := range f.list(9) {
-		shard, begin, _ := strings.Cut(w, ":")
-		if m.begins == nil {
-			m.begins = map[event.Shard]int64{}
-		}
-		n, err := strconv.ParseInt(begin, 10, 64)
-		f.check(err)
-		m.begins[event.Shard(f.uint32(shard))] = n
+	for _, w := range f.list(6) {
+		m.refused = append(m.refused, f.int64(w))
 	}
+	f.pairs(9, func(shard event.Shard, n int64) { put(&m.begins, shard, n) })
+	f.pairs(11, func(shard event.Shard, n int64) { put(&m.generations, shard, event.Generation(n)) })
 	slots, err := slot.ParseSet(strings.Join(f.list(10), " "))
 	f.check(err)
 	m.slots = slots
@@ -172,6 +180,13 @@ func parseWatermark(text string) (watermark, error) {
 		return watermark{}, fmt.Errorf("read watermark %.120q: %w", text, f.err)
 	}
 	return m, nil
+}
+
+func put[N any](m *map[event.Shard]N, shard event.Shard, n N) {
+	if *m == nil {
+		*m = map[event.Shard]N{}
+	}
+	(*m)[shard] = n
 }
 
 // fields reads words until one does not fit and keeps the first fault.
@@ -196,10 +211,20 @@ func (f *fields) check(err error) {
 	}
 }
 
-func (f *fields) number(i int) int64 {
-	n, err := strconv.ParseInt(f.words[i], 10, 64)
+func (f *fields) number(i int) int64 { return f.int64(f.words[i]) }
+
+func (f *fields) int64(word string) int64 {
+	n, err := strconv.ParseInt(word, 10, 64)
 	f.check(err)
 	return n
+}
+
+// pairs hands over a list of shard:number.
+func (f *fields) pairs(i int, fn func(event.Shard, int64)) {
+	for _, w := range f.list(i) {
+		shard, n, _ := strings.Cut(w, ":")
+		fn(event.Shard(f.uint32(shard)), f.int64(n))
+	}
 }
 
 func (f *fields) uint32(word string) uint32 {

@@ -1,7 +1,11 @@
 package sink
 
 import (
+	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/redriver/redriver/redis/resp"
 )
 
 // verdict is what an answer of the target means for the write it answers.
@@ -77,4 +81,118 @@ func refusedHint(line string) string {
 		return "the target is older than the source, or lacks a module"
 	}
 	return "look at the key at source and target"
+}
+
+// answer is what the target made of one shipment.
+type answer struct {
+	verdict verdict
+	reply   string
+	// refused are the commands that were refused for good, one of each unit: several only within a transaction that was
+	// executed.
+	refused []*RefusedError
+	// missing: nothing was written, since there was nothing to replace.
+	missing bool
+}
+
+func (w *worker) receiveOne(c *conn, s shipment) (answer, error) {
+	if c.broken {
+		return answer{}, errLostConn
+	}
+	var first answer // the first trouble: it decides for the whole shipment
+	note := func(r resp.Reply, u *unit, i int) {
+		if r.Kind == resp.KindError && first.verdict == applied {
+			first = w.weigh(string(r.Str), u, i, false)
+		}
+	}
+	if s.asking {
+		r, err := c.read()
+		if err != nil {
+			return answer{}, err
+		}
+		note(r, s.units[0], 0)
+	}
+	if !s.multi {
+		r, err := c.read()
+		if err != nil {
+			return answer{}, err
+		}
+		note(r, s.units[0], 0)
+		first.missing = r.IsNull()
+		return first, nil
+	}
+	r, err := c.read()
+	if err != nil {
+		return answer{}, err
+	}
+	note(r, s.units[0], 0)
+	queued := 0
+	if s.checkpoint {
+		queued = 1
+	}
+	for _, u := range s.steps {
+		for i := range u.count {
+			if r, err = c.read(); err != nil {
+				return answer{}, err
+			}
+			note(r, u, i)
+		}
+	}
+	if queued == 1 {
+		if r, err = c.read(); err != nil {
+			return answer{}, err
+		}
+		note(r, s.units[0], 0)
+	}
+	if r, err = c.read(); err != nil {
+		return answer{}, err
+	}
+	if r.Kind != resp.KindArray {
+		note(r, s.units[0], 0)
+		if first.verdict == applied && first.refused == nil {
+			return answer{}, fmt.Errorf("%w: answer to EXEC makes no sense", errLostConn)
+		}
+		return first, nil
+	}
+	return w.executed(s, r.Elems), nil
+}
+
+// executed looks at the answers inside EXEC: the transaction has taken effect, but for the commands that failed.
+func (w *worker) executed(s shipment, replies []resp.Reply) (all answer) {
+	i := 0
+	for _, u := range s.steps {
+		for n := range u.count {
+			if i < len(replies) && replies[i].Kind == resp.KindError && !all.names(u) {
+				if line := string(replies[i].Str); w.weigh(line, u, n, true).verdict != applied {
+					all.verdict, all.refused = refused, append(all.refused, w.refusal(line, u, n, true))
+				}
+			}
+			i++
+		}
+	}
+	return all
+}
+
+// names tells whether the last refusal is one of the unit.
+func (a *answer) names(u *unit) bool {
+	n := len(a.refused)
+	return n > 0 && a.refused[n-1].Offset == u.offset
+}
+
+// weigh judges an error of a command.
+func (w *worker) weigh(line string, u *unit, i int, exec bool) answer {
+	v := judge(line)
+	if v == passable && u.blind && u.offset < w.window && !slices.Contains(w.refused, u.offset) {
+		w.stat.passedOver.Add(1)
+		return answer{}
+	}
+	if v == passable || v == refused {
+		return answer{verdict: refused, reply: line, refused: []*RefusedError{w.refusal(line, u, i, exec)}}
+	}
+	return answer{verdict: v, reply: line}
+}
+
+func (w *worker) refusal(line string, u *unit, i int, exec bool) *RefusedError {
+	return &RefusedError{
+		Partition: w.partition, Offset: u.offset, Command: u.commandAt(i), Key: u.key, Reply: line, Exec: exec,
+	}
 }

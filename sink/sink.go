@@ -26,6 +26,8 @@ type Sink struct {
 	log *slog.Logger
 	// dial reaches the target; tests put a bad network between.
 	dial func(ctx context.Context, addr string) (net.Conn, error)
+	// releaseInterval is shorter in tests.
+	releaseInterval time.Duration
 
 	// Set once in Run, before any worker.
 	topic   kafka.Topic
@@ -61,7 +63,7 @@ func New(cfg Config, log *slog.Logger) (*Sink, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	return &Sink{cfg: cfg, log: log.With(slog.String("sink", cfg.Name)), dial: cfg.Dialer.DialContext}, nil
+	return &Sink{cfg: cfg, log: log.With(slog.String("sink", cfg.Name)), dial: cfg.Dialer.DialContext, releaseInterval: releaseInterval}, nil
 }
 
 // Run replays until ctx ends, which is no error, or until something happens that a person has to look at.
@@ -266,7 +268,7 @@ func (s *Sink) logBounds(ctx context.Context, partition int32) (begin, end int64
 
 // boundaries are the newest complete snapshots that reach into the partition. unready tells that a shard there has none.
 func (s *Sink) boundaries(ctx context.Context, partition int32) (out []offsets.Boundary, unready bool, err error) {
-	state, err := s.readOffsets(ctx)
+	state, err := s.readOffsets(ctx, offsetsFresh)
 	if err != nil {
 		return nil, false, err
 	}
@@ -300,10 +302,11 @@ func (s *Sink) boundaries(ctx context.Context, partition int32) (out []offsets.B
 // offsetsFresh is how old the offsets topic's state may be: that of a new sink decides only which snapshot it begins with.
 const offsetsFresh = time.Second
 
-func (s *Sink) readOffsets(ctx context.Context) (*offsets.State, error) {
+// readOffsets reads the offsets topic, or returns what was read in the time given.
+func (s *Sink) readOffsets(ctx context.Context, fresh time.Duration) (*offsets.State, error) {
 	s.offsetsMu.Lock()
 	defer s.offsetsMu.Unlock()
-	if s.offsets != nil && time.Since(s.offsetsTime) < offsetsFresh {
+	if s.offsets != nil && time.Since(s.offsetsTime) < fresh {
 		return s.offsets, nil
 	}
 	state := &offsets.State{}

@@ -34,10 +34,15 @@ type rig struct {
 
 func newRig(t testing.TB, masters, replicas int) *rig {
 	t.Helper()
+	return newRigWith(t, redistest.Config{Masters: masters, ReplicasPerMaster: replicas})
+}
+
+func newRigWith(t testing.TB, target redistest.Config) *rig {
+	t.Helper()
 	w := testkit.New(t)
 	return &rig{
 		TB: t, w: w, kafka: kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}, prefix: "p", name: "t", partitions: 8,
-		target: w.Cluster(masters, replicas), source: w.Server(""),
+		target: w.ClusterWith(target), source: w.Server(""),
 	}
 }
 

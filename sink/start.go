@@ -27,6 +27,10 @@ type startInput struct {
 	// hold is the configured one.
 	hold    time.Duration
 	unready bool
+	// group is the consumer group, filled that the sink has written to the target before: it remembers, or the group's
+	// commits show it.
+	group  string
+	filled bool
 	// single: the target is no cluster, and a checkpoint speaks of all slots of the partition. databases is its map.
 	single    bool
 	databases string
@@ -48,26 +52,34 @@ type startPlan struct {
 	// begins: events of a shard before its begin are not for us.
 	begins  map[event.Shard]int64
 	settled []event.Shard
-	refused int64
+	refused []int64
+	// generations are the newest that were met of each shard.
+	generations map[event.Shard]event.Generation
 	// moved are slots that only a watermark of another node vouches for: they were moved while no sink ran.
 	moved slot.Set
 }
 
 const noneDone int64 = -1
 
-// decideStart decides where a partition starts. Nothing here looks at the group's commits: they expire, and a target
-// that lost writes does not turn them back.
+const hintLostEnd = "brokers lost the end of the log: have the source take a new snapshot, and start the sink anew under another name"
+
+// decideStart decides where a partition starts. No offset is taken from the group's commits: they expire, and a target
+// that lost writes does not turn them back. That there are some is enough to tell a wiped target from a new one.
 func decideStart(in startInput) (startPlan, error) {
 	if err := in.sameLog(); err != nil {
 		return startPlan{}, err
 	}
-	p := startPlan{refused: noneDone, done: make([]int64, in.slots.Len())}
+	p := startPlan{done: make([]int64, in.slots.Len())}
 	for i := range p.done {
 		p.done[i] = noneDone
 	}
 	begun := false
 	for _, m := range in.watermarks {
 		begun = begun || m.applied >= 0
+	}
+	if len(in.watermarks) == 0 && in.filled {
+		return startPlan{}, in.refuse("to fill it anew from the newest snapshot of the log remove consumer group "+in.group+", or give the sink another name",
+			"the target was filled before and has none of the sink's watermarks any more: it was wiped, or finished")
 	}
 	if !begun {
 		p.isNew = true
@@ -161,17 +173,17 @@ func (in *startInput) startAgain(p *startPlan) error {
 		}
 	}
 	if !missing.IsEmpty() {
-		return in.refuse("empty these slots and remove the sink's keys redriver!w!... of this partition's slots to fill it anew",
+		return in.refuse("empty all slots of this partition, the sink's keys included, and remove consumer group "+in.group+" to fill it anew",
 			"the target was filled before and has lost the sink's watermark for slots %s: a part of it was wiped", missing.String())
 	}
 	for _, m := range in.watermarks {
 		p.window = max(p.window, m.sent)
-		p.refused = max(p.refused, m.refused)
+		p.refused = append(p.refused, m.refused...)
 		for shard, begin := range m.begins {
-			if p.begins == nil {
-				p.begins = map[event.Shard]int64{}
-			}
-			p.begins[shard] = begin
+			put(&p.begins, shard, begin)
+		}
+		for shard, g := range m.generations {
+			put(&p.generations, shard, max(g, p.generations[shard]))
 		}
 		for _, s := range m.settled {
 			if !slices.Contains(p.settled, s) {
@@ -180,6 +192,8 @@ func (in *startInput) startAgain(p *startPlan) error {
 		}
 	}
 	slices.Sort(p.settled)
+	slices.Sort(p.refused)
+	p.refused = slices.Compact(p.refused)
 	switch {
 	case p.offset < in.logBegin:
 		return &LostError{
@@ -187,7 +201,7 @@ func (in *startInput) startAgain(p *startPlan) error {
 			Hint: "what these offsets held never reached the target: empty it and start anew from a snapshot, and give the topic a longer retention",
 		}
 	case in.ahead(p.offset):
-		return in.refuse("brokers lost the end of the log: have the source take a new snapshot, and start the sink anew under another name",
+		return in.refuse(hintLostEnd,
 			"the target has everything before offset %d, and the log ends at %d", p.offset, in.logEnd)
 	}
 	return nil

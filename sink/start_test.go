@@ -22,7 +22,7 @@ func slotsOf(t *testing.T, text string) slot.Set {
 // TestDecideStart: partition 0 has the slots 0 to 3, of which node a has 0 and 1, node b 2 and 3.
 func TestDecideStart(t *testing.T) {
 	mark := func(restart, applied, sent int64, slots string) watermark {
-		return watermark{topicID: "T", restart: restart, applied: applied, sent: sent, refused: noneDone, slots: slotsOf(t, slots)}
+		return watermark{topicID: "T", restart: restart, applied: applied, sent: sent, slots: slotsOf(t, slots)}
 	}
 	boundary := func(shard event.Shard, begin int64) offsets.Boundary {
 		return offsets.Boundary{Shard: shard, Begin: map[int32]int64{0: begin}}
@@ -123,6 +123,31 @@ func TestDecideStart(t *testing.T) {
 			fails: &StartError{},
 		},
 		{
+			name: "all of it was wiped", input: func(in *startInput) {
+				in.boundaries, in.filled = []offsets.Boundary{boundary(1, 100)}, true
+			},
+			fails: &StartError{},
+		},
+		{
+			name: "filled before, and back to before anything was sent", input: func(in *startInput) {
+				in.boundaries, in.filled = []offsets.Boundary{boundary(1, 100)}, true
+				in.watermarks[0] = mark(100, markUnsent, 100, "0-1")
+			},
+			want: startPlan{offset: 100, isNew: true, done: []int64{-1, -1, -1, -1}, begins: map[event.Shard]int64{1: 100}},
+		},
+		{
+			name: "refused before, generations", input: func(in *startInput) {
+				a, b := mark(500, 500, 510, "0-1"), mark(500, 500, 530, "2-3")
+				a.refused, a.generations = []int64{520, 522}, map[event.Shard]event.Generation{1: 3, 2: 1}
+				b.refused, b.generations = []int64{521, 522}, map[event.Shard]event.Generation{1: 2, 2: 4}
+				in.watermarks[0], in.watermarks[2] = a, b
+			},
+			want: startPlan{
+				offset: 500, done: []int64{499, 499, 499, 499}, window: 530, refused: []int64{520, 521, 522},
+				generations: map[event.Shard]event.Generation{1: 3, 2: 4},
+			},
+		},
+		{
 			name: "another log", input: func(in *startInput) {
 				m := mark(500, 500, 510, "0-3")
 				m.topicID = "U"
@@ -184,7 +209,6 @@ func TestDecideStart(t *testing.T) {
 				t.Errorf("moved %s", got.moved.String())
 			}
 			got.moved = slot.Set{}
-			c.want.refused = noneDone
 			if !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)
 			}
@@ -194,10 +218,10 @@ func TestDecideStart(t *testing.T) {
 
 func TestRecordsOfTheTarget(t *testing.T) {
 	for _, m := range []watermark{
-		{topicID: "AbC-_", partition: 7, restart: 1, applied: 2, sent: 3, refused: -1, slots: slotsOf(t, "0-5 9")},
+		{topicID: "AbC-_", partition: 7, restart: 1, applied: 2, sent: 3, slots: slotsOf(t, "0-5 9")},
 		{
-			topicID: "x", applied: -1, refused: 99, settled: []event.Shard{1, 20}, begins: map[event.Shard]int64{3: 5, 1: 1 << 40},
-			slots: slotsOf(t, "16383"),
+			topicID: "x", applied: -1, refused: []int64{99, 1 << 40}, settled: []event.Shard{1, 20}, begins: map[event.Shard]int64{3: 5, 1: 1 << 40},
+			slots: slotsOf(t, "16383"), generations: map[event.Shard]event.Generation{1: 7, 20: 1},
 		},
 	} {
 		got, err := parseWatermark(m.String())
@@ -215,7 +239,7 @@ func TestRecordsOfTheTarget(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	for _, text := range []string{"", "1 T 0 1 2 3 -1 - - 0-99999", "1 T 0 1 2 3 -1 x - 0", "1 T 0 1 2 3 -1 - 4 0", "2 T 0 1 2 3 -1 - - 0"} {
+	for _, text := range []string{"", "1 T 0 1 2 3 - 0 - - 0-99999 -", "1 T 0 1 2 3 - 0 x - 0 -", "1 T 0 1 2 3 - 0 - 4 0 -", "1 T 0 1 2 3 - 0 - - 0 4", "1 T 0 1 2 3 y 0 - - 0 -", "2 T 0 1 2 3 - 0 - - 0 -"} {
 		if _, err := parseWatermark(text); !errors.Is(err, errRecord) {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -50,6 +50,8 @@ type partitionStat struct {
 	applied, restart, end                            atomic.Int64
 	units, bytes, skipped, passedOver, swept, ghosts atomic.Int64
 	unsupported                                      atomic.Int64
+	// begun: the target has a watermark that vouches for something.
+	begun atomic.Bool
 
 	mu    sync.Mutex
 	state State

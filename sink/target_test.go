@@ -634,26 +634,12 @@ func TestUnknownWindow(t *testing.T) {
 
 	// As if the sink had died before it could write another watermark.
 	back := func(window bool) {
-		c := r.target.Client()
-		for n := range slot.Slot(slot.Count) {
-			if slot.Partition(n, int(r.partitions)) != p {
-				continue
-			}
-			key := string(own.Key(own.Watermark, r.name, n))
-			text := c.Get(t.Context(), key).Val()
-			if text == "" {
-				continue
-			}
-			m, err := parseWatermark(text)
-			if err != nil {
-				t.Fatal(err)
-			}
+		r.changeWatermarks(p, func(m *watermark) {
 			m.restart, m.applied = before, before
 			if !window {
 				m.sent = before
 			}
-			c.Set(t.Context(), key, m.String(), 0)
-		}
+		})
 	}
 	back(true)
 	s = r.start(r.config())

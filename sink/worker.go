@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/slot"
 )
 
@@ -43,27 +45,37 @@ type worker struct {
 	fences map[slot.Slot]int64
 	// written are the watermarks that the target has acknowledged, by slot.
 	written map[slot.Slot]watermark
+	// present are the slots in which a watermark was seen or written.
+	present map[slot.Slot]bool
 	// stale are watermarks under names of an earlier topology, to be removed when the present ones are written.
-	stale     []slot.Slot
+	stale []slot.Slot
+	// lostMark: a watermark that should have been there was not.
+	lostMark  bool
 	marksDue  bool
 	marksTime time.Time
+
+	// leaving are shards that are gone and have left something open, with the end of the log as of then.
+	leaving  map[event.Shard]int64
+	released time.Time
 
 	in    *intake
 	queue *queue
 	// bad is the error of the record behind the last batch.
 	bad error
-	// next: everything below it is applied.
-	next int64
-	// window is the end of the unknown window, refused the unit in it that is known to have been refused.
+	// at is behind what was taken from the queue. next: everything below it is applied; lower than at while slots are set
+	// aside.
+	at, next int64
+	aside    aside
+	// window is the end of the unknown window, refused the units in it that are known to have been refused, in order.
 	window  int64
-	refused int64
+	refused []int64
 }
 
 func newWorker(s *Sink, partition int32) *worker {
 	w := &worker{
 		s: s, partition: partition, slots: slot.PartitionRange(partition, int(s.topic.Partitions)),
 		log: s.log.With(slog.Int("partition", int(partition))), stat: s.statOf(partition), done: make(chan struct{}),
-		conns: map[string]*conn{},
+		conns: map[string]*conn{}, leaving: map[event.Shard]int64{},
 	}
 	return w
 }
@@ -147,6 +159,16 @@ func (w *worker) live(ctx context.Context) error {
 	tick := time.NewTicker(markInterval)
 	defer tick.Stop()
 	for {
+		if w.aside.due() {
+			if err := w.retryAside(ctx); err != nil {
+				return err
+			}
+		}
+		if time.Since(w.released) > w.s.releaseInterval {
+			if err := w.release(ctx); err != nil {
+				return err
+			}
+		}
 		b, err := w.gather()
 		if err != nil {
 			return err
@@ -166,7 +188,6 @@ func (w *worker) live(ctx context.Context) error {
 		if err := w.applyBatch(ctx, b); err != nil {
 			return err
 		}
-		w.stat.clearError()
 		if w.soft.Err() != nil {
 			return w.leave(ctx)
 		}
@@ -175,10 +196,13 @@ func (w *worker) live(ctx context.Context) error {
 
 // gather makes a batch of all records that are there, or returns nil.
 func (w *worker) gather() (*batch, error) {
+	if w.aside.full() {
+		return nil, nil
+	}
 	if w.bad != nil {
 		return nil, w.bad
 	}
-	b := &batch{next: w.next}
+	b := &batch{next: w.at}
 	if err := w.in.start(b); err != nil {
 		if len(b.units) == 0 {
 			return nil, err
@@ -188,7 +212,7 @@ func (w *worker) gather() (*batch, error) {
 	for !b.over {
 		r, err := w.queue.take()
 		if err != nil {
-			if b.next > w.next || len(b.units) > 0 {
+			if b.next > w.at || len(b.units) > 0 {
 				break
 			}
 			if errors.Is(err, kerr.OffsetOutOfRange) {
@@ -203,7 +227,7 @@ func (w *worker) gather() (*batch, error) {
 			return nil, classed(Resync, "read partition %d: offset %d came after %d", w.partition, r.Offset, b.next)
 		}
 		if err := w.in.add(b, r); err != nil {
-			if b.next > w.next || len(b.units) > 0 {
+			if b.next > w.at || len(b.units) > 0 {
 				// What comes before is fine and goes first.
 				w.bad = err
 				break
@@ -212,7 +236,7 @@ func (w *worker) gather() (*batch, error) {
 		}
 	}
 	w.stat.skipped.Store(w.in.skipped)
-	if b.next == w.next && len(b.units) == 0 {
+	if b.next == w.at && len(b.units) == 0 {
 		return nil, nil
 	}
 	return b, nil
@@ -220,36 +244,36 @@ func (w *worker) gather() (*batch, error) {
 
 // applyBatch brings a batch to the target, and carries out the control event that ends it.
 func (w *worker) applyBatch(ctx context.Context, b *batch) error {
-	runs := b.runs()
 	if err := w.checkImport(); err != nil {
 		return err
 	}
-	if len(runs) > 0 {
+	if runs := w.free(b.runs()); len(runs) > 0 {
 		runs = append(w.markRuns(b.sent(), w.touched(b)), runs...)
-		if err := w.apply(ctx, runs, b.sent()); err != nil {
+		if err := w.applyOrSetAside(ctx, runs, b.sent()); err != nil {
 			return err
 		}
 	}
 	if b.then != nil {
 		// The control event itself is not applied yet: a crash in it has to meet it again.
-		w.next = max(w.next, b.then.offset)
+		w.at = max(w.at, b.then.offset)
+		if err := w.awaitAside(ctx); err != nil {
+			return err
+		}
+		w.next = w.at
 		if err := w.carryOut(ctx, b.then); err != nil {
 			return err
 		}
 		w.in.finished(b.then)
 	}
-	w.next = b.next
-	if w.refused < w.next {
-		w.refused = noneDone
-	}
-	w.stat.applied.Store(w.next)
-	w.stat.restart.Store(w.in.restart(w.next))
+	w.at = b.next
+	w.settle()
+	w.refused = slices.DeleteFunc(w.refused, func(o int64) bool { return o < w.next })
 	return nil
 }
 
 // plan reads what the target says and decides where to start.
 func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
-	in := startInput{topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf, hold: w.s.cfg.ExpiryHold, single: w.shape.single, databases: w.shape.databases()}
+	in := startInput{topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf, group: GroupName(w.s.cfg.Name), hold: w.s.cfg.ExpiryHold, single: w.shape.single, databases: w.shape.databases()}
 	var err error
 	if in.checkpoints, in.watermarks, err = w.readOwn(); err != nil {
 		return startPlan{}, nil, err
@@ -266,6 +290,11 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 			return startPlan{}, nil, err
 		}
 	}
+	if len(in.watermarks) == 0 {
+		if in.filled, err = w.wasFilled(ctx); err != nil {
+			return startPlan{}, nil, err
+		}
+	}
 	w.stat.end.Store(in.logEnd)
 	plan, err := decideStart(in)
 	if err != nil {
@@ -274,17 +303,34 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 	if !plan.moved.IsEmpty() {
 		w.log.Warn("slots were moved while no sink ran: writes that a failover of their new node took back cannot be seen", slog.String("slots", plan.moved.String()))
 	}
-	present := map[slot.Slot]bool{}
+	first := map[slot.Slot]bool{}
 	for _, s := range w.firsts() {
-		present[s] = true
+		first[s] = true
 	}
 	var stale []slot.Slot
+	w.present = map[slot.Slot]bool{}
 	for s := range in.watermarks {
-		if !present[s] {
+		w.present[s] = true
+		if !first[s] {
 			stale = append(stale, s)
 		}
 	}
 	return plan, stale, nil
+}
+
+// wasFilled tells whether the sink has written to the partition at some time. Commits are made only behind the first watermark
+// that says so.
+func (w *worker) wasFilled(ctx context.Context) (bool, error) {
+	if w.stat.begun.Load() {
+		return true, nil
+	}
+	group := GroupName(w.s.cfg.Name)
+	commits, err := w.s.adm.FetchOffsets(ctx, group)
+	if err != nil {
+		return false, fmt.Errorf("read commits of group %s: %w", group, err)
+	}
+	c, ok := commits.Lookup(w.s.topic.Name, w.partition)
+	return ok && c.Err == nil && c.At > 0, nil
 }
 
 // adopt starts reading as planned.
@@ -295,8 +341,10 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, p)
 	w.in.values = w.newValues()
 	w.in.shape = w.shape
-	w.next, w.window, w.refused = p.offset, p.window, p.refused
+	w.at, w.next, w.window, w.refused = p.offset, p.offset, p.window, p.refused
+	w.aside = aside{}
 	w.stale, w.marksDue, w.bad = stale, true, nil
+	w.stat.begun.Store(!p.isNew)
 	w.stat.applied.Store(w.next)
 	w.stat.restart.Store(w.next)
 	w.queue = w.s.feed.open(w.partition, p.offset, &w.stat.end)
