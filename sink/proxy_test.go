@@ -1,0 +1,170 @@
+package sink
+
+import (
+	"bytes"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// proxy is a network between a sink and one server of its target: it can hold back what the sink sends, and call somebody when
+// certain bytes come by.
+type proxy struct {
+	ln net.Listener
+	to string
+
+	mu      sync.Mutex
+	open    chan struct{} // closed unless bytes are held back
+	waiting map[net.Conn][]byte
+	ended   map[net.Conn]bool // by the server
+	refused int               // pieces that were held back until the server had ended the connection
+	trap    *trap
+}
+
+// trap springs when a word has come by so many times; of the piece that has it a part is passed on.
+type trap struct {
+	word  string
+	count int
+	part  float64
+	fn    func()
+}
+
+func newProxy(t testing.TB, to string) *proxy {
+	t.Helper()
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	w := &proxy{ln: ln, to: to, open: make(chan struct{}), waiting: map[net.Conn][]byte{}, ended: map[net.Conn]bool{}}
+	close(w.open)
+	go func() { // ends with the listener
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go w.carry(c)
+		}
+	}()
+	return w
+}
+
+// proxies puts one before each master of the target, and returns the map of addresses that leads through them.
+func (r *rig) proxies() (all []*proxy, addresses map[string]string) {
+	r.Helper()
+	addresses = map[string]string{}
+	for _, n := range r.target.Masters() {
+		w := newProxy(r.TB, n.Addr())
+		all = append(all, w)
+		addresses[n.Addr()] = w.ln.Addr().String()
+	}
+	return all, addresses
+}
+
+// carry serves one connection until either side ends it.
+func (w *proxy) carry(client net.Conn) {
+	defer client.Close()
+	server, err := (&net.Dialer{}).Dial("tcp", w.to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() { // ends with the server's side
+		defer func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.ended[server] = true
+			client.Close()
+		}()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(buf)
+			if n > 0 {
+				if _, err := client.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buf)
+		if n > 0 && !w.pass(server, buf[:n]) {
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// pass delivers a piece to the server, when it may.
+func (w *proxy) pass(server net.Conn, piece []byte) bool {
+	w.mu.Lock()
+	open := w.open
+	held := false
+	select {
+	case <-open:
+	default:
+		held = true
+		w.waiting[server] = bytes.Clone(piece)
+	}
+	part := len(piece)
+	var spring func()
+	if t := w.trap; t != nil {
+		if t.count -= bytes.Count(piece, []byte(t.word)); t.count <= 0 {
+			w.trap, spring, part = nil, t.fn, int(t.part*float64(len(piece)))
+		}
+	}
+	w.mu.Unlock()
+	<-open
+	if spring != nil {
+		spring()
+	}
+	_, err := server.Write(piece[:part])
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.waiting, server)
+	if held && w.ended[server] {
+		w.refused++
+	}
+	return err == nil && part == len(piece)
+}
+
+// hold holds back what is sent from now on.
+func (w *proxy) hold() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open = make(chan struct{})
+}
+
+// release delivers what was held back.
+func (w *proxy) release() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.open)
+}
+
+// holds tells whether a word is in what is held back.
+func (w *proxy) holds(word string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range w.waiting {
+		if strings.Contains(string(b), word) {
+			return true
+		}
+	}
+	return false
+}
+
+// set sets a trap.
+func (w *proxy) set(t *trap) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trap = t
+}
