@@ -176,8 +176,20 @@ func (b *builder) add(el *rdb.Element) error {
 	return nil
 }
 
-// addPiece writes a piece of a string. The string has its full length from the first piece on: with APPEND the target would
-// move all of it time and again as it grows, which took ten times as long for 500 MB and blocked it for a second at a time.
+// addPiece writes a piece of a string, which has its full length from the first piece on: the target fills that much memory
+// in one go. That is one pause, of the length that the system takes to hand over fresh pages, and it is the least that can be
+// had. With a connection that pings each millisecond, 511 MiB, on Redis 7.0 / Redis 8.6 / Valkey 9.1:
+//
+//	                                longest pause        pauses above 30 ms   memory of the target
+//	full length first               298 / 315 / 178 ms    1 /  1 /  1         0.5 / 0.5 / 0.5 GB
+//	APPEND of 256 KiB               670 / 994 / 379 ms   11 / 14 / 18         0.5 / 2.0 / 3.2 GB
+//	growing by 8 MiB at a time      258 / 892 / 228 ms   11 / 17 / 16         0.5 / 2.9 / 2.9 GB
+//	one SET, sent piece by piece     10 /  12 /   8 ms    0 /  0 /  0         0.5 / 0.5 / 0.5 GB
+//
+// A string that grows is moved as a whole each time its allocation is used up. One SET blocks nobody, since the server reads
+// into the memory that becomes the value, but it counts twice against maxmemory while it is read (1 GB here: a target near
+// its limit evicts), and goes to the replicas in one piece, which is beyond their output buffer (256 MiB): all of them
+// lost the link and resynchronised, where pieces went through. RENAME takes 0.2 ms whatever the length.
 func (b *builder) addPiece(el *rdb.Element) {
 	b.any = true
 	if el.Offset == 0 {
