@@ -212,10 +212,13 @@ func SinkKeys() []Key {
 		},
 		{
 			Name: "target.unsupported", Type: TypeChoice, Default: string(sink.UnsupportedStop),
-			Choices: []string{string(sink.UnsupportedStop), string(sink.UnsupportedSkip), string(sink.UnsupportedKeep)},
+			Choices: []string{
+				string(sink.UnsupportedStop), string(sink.UnsupportedSkip), string(sink.UnsupportedKeep), string(sink.UnsupportedDeadLetter),
+			},
 			Doc: "What the source has and the target cannot have, such as expiry times of hash fields before Redis 7.4 and Valkey 9, or values of " +
 				"modules it does not load: stop with the key's name; skip such values, which are counted and not at the target then; keep the values " +
-				"without it (fields without their expiry), and stop where nothing could be kept.",
+				"without it (fields without their expiry), and stop where nothing could be kept; or skip them and write their records into the topic " +
+				"`<prefix>.dead`, see [dead letters](dead-letters.md).",
 		},
 		{
 			Name: keyDatabases, Type: TypeText, Default: "all", check: checkDatabases,

@@ -124,6 +124,12 @@ func (s *Status) Line() string {
 		if n := s.Sink.SkippedFunctions; n > 0 {
 			line += fmt.Sprintf(", %d function commands skipped", n)
 		}
+		if n := s.Sink.Unsupported; n > 0 {
+			line += fmt.Sprintf(", %d times the target lacked something", n)
+		}
+		if n := s.Sink.DeadLetters; n > 0 {
+			line += fmt.Sprintf(", %d dead letters", n)
+		}
 		return line
 	}
 	shards := make([]string, len(s.Shards))

@@ -19,8 +19,8 @@ func TestTheStatusTellsWhatIsNotCarried(t *testing.T) {
 	if strings.HasSuffix(line, "carried") {
 		t.Errorf("%q: nothing is missing of shard 2", line)
 	}
-	to := Status{Kind: KindSink, Sink: sink.Status{SkippedFunctions: 2}}
-	if line := to.Line(); !strings.Contains(line, "2 function commands skipped") {
+	to := Status{Kind: KindSink, Sink: sink.Status{SkippedFunctions: 2, Unsupported: 3, DeadLetters: 1}}
+	if line := to.Line(); !strings.Contains(line, "2 function commands skipped, 3 times the target lacked something, 1 dead letters") {
 		t.Error(line)
 	}
 }

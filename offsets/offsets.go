@@ -26,6 +26,9 @@ func Topic(prefix string) string { return prefix + ".offsets" }
 // ChangesTopic is the name of the data topic of a prefix.
 func ChangesTopic(prefix string) string { return prefix + ".changes" }
 
+// DeadTopic is the name of the topic that sinks write what their targets cannot have into, if they are told to.
+func DeadTopic(prefix string) string { return prefix + ".dead" }
+
 // RegistryPartition holds the registry.
 const RegistryPartition int32 = 0
 

@@ -16,6 +16,8 @@ type batch struct {
 	loads map[slot.Slot]*load
 	// then is done when all units are applied: a sweep or a flush. It ends the batch.
 	then *control
+	// dead are events to be kept elsewhere before anything of the batch is sent.
+	dead []deadLetter
 	// over is set when the batch takes no more.
 	over bool
 }

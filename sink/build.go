@@ -30,6 +30,7 @@ const (
 type builder struct {
 	v          *values
 	key, stage []byte
+	kind       string
 	timed      bool // some of its fields may expire
 
 	out   []byte // commands that are whole
@@ -52,7 +53,8 @@ type fieldTime struct {
 }
 
 func newBuilder(v *values, key, stage []byte, typ byte, f rdb.Format) *builder {
-	b := &builder{v: v, key: key, stage: stage, timed: rdb.HasTimedFields(typ, f)}
+	kind, _ := rdb.KindOf(typ, f)
+	b := &builder{v: v, key: key, stage: stage, kind: kind.String(), timed: rdb.HasTimedFields(typ, f)}
 	b.command("UNLINK", stage)
 	if b.sentinel() {
 		b.command("HSET", stage, stage, nil)
@@ -145,7 +147,7 @@ func (b *builder) take() (commands []byte, count int) {
 // add takes the next element. errLeftOut says that the value is not to be built after all.
 func (b *builder) add(el *rdb.Element) error {
 	if what := b.v.lacksRebuilt(el); what != "" && !b.lacks[what] {
-		if err := b.v.without(what, b.key, true); err != nil {
+		if err := b.v.without(lack{what, b.kind, b.key}, true); err != nil {
 			return err
 		}
 		if b.lacks == nil {

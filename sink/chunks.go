@@ -26,6 +26,7 @@ func (in *intake) addChunk(b *batch, r *kgo.Record) (whole []byte, err error) {
 	}
 	if c.First() {
 		in.giveUp(b, c.Shard, r.Offset)
+		in.firsts[c.Shard] = r.Offset
 		if err := in.openRebuild(r, &c); err != nil {
 			return nil, err
 		}
@@ -44,7 +45,7 @@ func (in *intake) addChunk(b *batch, r *kgo.Record) (whole []byte, err error) {
 	if !c.First() {
 		rb.piece = c.Piece
 	}
-	rb.offset, rb.last, rb.parts = r.Offset, c.Last(), giveUpPart
+	rb.offset, rb.last, rb.parts, rb.record = r.Offset, c.Last(), giveUpPart, r
 	return nil, in.drain(b, rb)
 }
 
@@ -94,7 +95,7 @@ func (in *intake) drain(b *batch, rb *rebuild) error {
 			return err
 		}
 		if s.kind == stepDone {
-			if err := in.complete(rb); err != nil {
+			if err := in.complete(b, rb); err != nil {
 				return err
 			}
 		}
@@ -168,10 +169,15 @@ func (in *intake) isDone(s slot.Slot, offset int64, part int) bool {
 }
 
 // complete ends a rebuild whose event is whole: it counts in its lane's chain, and as seen.
-func (in *intake) complete(rb *rebuild) error {
+func (in *intake) complete(b *batch, rb *rebuild) error {
 	rb.stop()
 	delete(in.rebuilds, rb.event.Shard)
 	in.closeChunks(rb.offset + 1)
+	if !in.isDone(rb.slot, rb.offset, 0) {
+		if err := in.addDead(b, rb.record, rb.dead); err != nil {
+			return err
+		}
+	}
 	if err := in.follow(&rb.event); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/rdb"
@@ -9,7 +10,7 @@ import (
 )
 
 // command is what a command of the log is at the target: false for itself. held is the command with its expiry times held,
-// nil if it has none. Under the policy UnsupportedSkip it may be nothing.
+// nil if it has none. Under the policies UnsupportedSkip and UnsupportedDeadLetter it may be nothing.
 func (v *values) command(args [][]byte, held []byte) (t translation, ok bool, err error) {
 	if v == nil {
 		return translation{}, false, nil
@@ -34,7 +35,7 @@ func (v *values) command(args [][]byte, held []byte) (t translation, ok bool, er
 	if isWord(args[0], "XGROUP") && len(args) > 2 {
 		key = args[2]
 	}
-	err = v.without(t.lacks, key, t.keepable)
+	err = v.without(lack{t.lacks, strings.ToUpper(string(args[0])), key}, t.keepable)
 	if errors.Is(err, errLeftOut) {
 		return translation{}, true, nil
 	}

@@ -150,9 +150,9 @@ func (c Config) Validate() error {
 		fault("expiry mode %q: want hold or import", c.ExpiryMode)
 	}
 	switch c.Unsupported {
-	case "", UnsupportedStop, UnsupportedSkip, UnsupportedKeep:
+	case "", UnsupportedStop, UnsupportedSkip, UnsupportedKeep, UnsupportedDeadLetter:
 	default:
-		fault("unsupported %q: want stop, skip or keep", c.Unsupported)
+		fault("unsupported %q: want stop, skip, keep or dead-letter", c.Unsupported)
 	}
 	switch c.Unmapped {
 	case "", UnmappedStop, UnmappedSkip:

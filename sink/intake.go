@@ -30,6 +30,8 @@ type intake struct {
 	// draining is the one whose chunk did not fit into the last batch.
 	rebuilds map[event.Shard]*rebuild
 	sequence codec.Sequence
+	// firsts are the offsets of the first chunks of the shards' last events in chunks.
+	firsts   map[event.Shard]int64
 	draining *rebuild
 	// spans are the parts of the log that must be read from their begin: snapshots and chunked events.
 	spans []*span
@@ -70,8 +72,8 @@ const endless int64 = math.MaxInt64
 func newIntake(partition int32, partitions int, l limits, maxEventBytes int, plan startPlan) *intake {
 	return &intake{
 		partition: partition, partitions: partitions, limits: l, plan: plan,
-		joiner: codec.Joiner{MaxBytes: maxEventBytes},
-		marks:  map[event.Shard]*event.Mark{}, gens: map[event.Shard]*generation{},
+		joiner: codec.Joiner{MaxBytes: maxEventBytes}, firsts: map[event.Shard]int64{},
+		marks: map[event.Shard]*event.Mark{}, gens: map[event.Shard]*generation{},
 		settled: slices.Clone(plan.settled), generations: plan.generations,
 	}
 }
@@ -191,7 +193,10 @@ func (in *intake) addRecord(b *batch, r *kgo.Record) error {
 	if slot.Partition(e.Slot, in.partitions) != in.partition {
 		return fmt.Errorf("slot %d belongs to partition %d of %d", e.Slot, slot.Partition(e.Slot, in.partitions), in.partitions)
 	}
-	return in.addUnit(b, e, r.Offset)
+	if err := in.addUnit(b, e, r.Offset); err != nil {
+		return err
+	}
+	return in.addDead(b, r, in.values.takeDead())
 }
 
 // follow checks the lane's chain. The first event of a lane after a start is where its chain begins, but that it is of no later

@@ -8,6 +8,8 @@ import (
 	"iter"
 	"math"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/rdb"
@@ -33,6 +35,7 @@ import (
 type rebuild struct {
 	event  event.Event // without its value; the key is its own
 	offset int64       // of the chunk at hand
+	record *kgo.Record // the chunk at hand
 	stage  []byte
 	// slot is whose checkpoint its parts write, db the database of the target they go into.
 	slot slot.Slot
@@ -43,6 +46,8 @@ type rebuild struct {
 	piece []byte // what the decoder has not read of the chunk at hand
 	last  bool   // no chunk follows
 	parts int    // of the chunk at hand, so far
+
+	dead *lack // it is to be a dead letter
 
 	yield func(step) bool
 	next  func() (step, bool)
@@ -100,6 +105,7 @@ func (r *rebuild) build(v *values) (step, bool) {
 		}
 		if errors.Is(err, errLeftOut) {
 			b.discard()
+			r.dead = v.takeDead()
 			if _, err = io.Copy(io.Discard, src); err == nil {
 				break
 			}

@@ -34,6 +34,7 @@ type Sink struct {
 	adm     *kadm.Client
 	feed    *feed
 	group   *group
+	dead    *deadLetters // nil unless the policy says so
 	workers *errgroup.Group
 
 	mu     sync.Mutex
@@ -87,6 +88,12 @@ func (s *Sink) runAll(ctx context.Context) error {
 	}
 	if err := s.awaitTarget(ctx); err != nil {
 		return err
+	}
+	if s.cfg.Unsupported == UnsupportedDeadLetter {
+		if s.dead, err = s.openDead(ctx); err != nil {
+			return err
+		}
+		defer s.dead.cl.Close()
 	}
 	cl, err := s.cfg.Kafka.Client(
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),

@@ -23,7 +23,7 @@ const (
 type Status struct {
 	Partitions []PartitionStatus
 	// The sums over the partitions that are ours.
-	Lag, Units, Bytes, PassedOver, Swept, Unsupported int64
+	Lag, Units, Bytes, PassedOver, Swept, Unsupported, DeadLetters int64
 	// SkippedFunctions are commands about libraries of functions that the policy left out.
 	SkippedFunctions int64
 }
@@ -42,6 +42,8 @@ type PartitionStatus struct {
 	Units, Bytes, Skipped, PassedOver, Swept, Ghosts int64
 	// Unsupported counts what the target cannot have and Config.Unsupported says to leave out.
 	Unsupported int64
+	// DeadLetters are the events that were written into the topic of dead letters.
+	DeadLetters int64
 	LastError   string
 }
 
@@ -49,7 +51,7 @@ type PartitionStatus struct {
 type partitionStat struct {
 	applied, restart, end                            atomic.Int64
 	units, bytes, skipped, passedOver, swept, ghosts atomic.Int64
-	unsupported                                      atomic.Int64
+	unsupported, dead                                atomic.Int64
 	// begun: the target has a watermark that vouches for something.
 	begun atomic.Bool
 
@@ -103,7 +105,7 @@ func (s *Sink) Status() Status {
 		ps := PartitionStatus{
 			Partition: int32(i), Applied: p.applied.Load(), Restart: p.restart.Load(), End: p.end.Load(),
 			Units: p.units.Load(), Bytes: p.bytes.Load(), Skipped: p.skipped.Load(), PassedOver: p.passedOver.Load(),
-			Swept: p.swept.Load(), Ghosts: p.ghosts.Load(), Unsupported: p.unsupported.Load(),
+			Swept: p.swept.Load(), Ghosts: p.ghosts.Load(), Unsupported: p.unsupported.Load(), DeadLetters: p.dead.Load(),
 		}
 		p.mu.Lock()
 		ps.State, ps.LastError = p.state, p.err
@@ -117,6 +119,7 @@ func (s *Sink) Status() Status {
 		out.PassedOver += ps.PassedOver
 		out.Swept += ps.Swept
 		out.Unsupported += ps.Unsupported
+		out.DeadLetters += ps.DeadLetters
 		out.Partitions = append(out.Partitions, ps)
 	}
 	return out

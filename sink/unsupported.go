@@ -20,6 +20,8 @@ const (
 	UnsupportedSkip UnsupportedPolicy = "skip"
 	// UnsupportedKeep keeps the value without what the target lacks: hash fields without their expiry, for instance.
 	UnsupportedKeep UnsupportedPolicy = "keep"
+	// UnsupportedDeadLetter is UnsupportedSkip, and the record goes into the topic <prefix>.dead: see deadletter.go.
+	UnsupportedDeadLetter UnsupportedPolicy = "dead-letter"
 )
 
 // newValues is what this partition's values are made with for the nodes it has now.

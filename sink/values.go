@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -33,13 +34,15 @@ type values struct {
 	note func(what string, key []byte)
 	// probe asks the target whether it takes a payload in a slot.
 	probe func(s slot.Slot, payload []byte) (bool, error)
+	// dead is what the event at hand lacked first, under UnsupportedDeadLetter.
+	dead *lack
 
 	modules map[uint64]bool // module types that the target is known to take or not to take
 	dec     *rdb.Decoder
 	enc     rdb.Encoder
 }
 
-// errLeftOut tells that a value is not carried, under the policy UnsupportedSkip.
+// errLeftOut tells that a value is not carried, under the policies UnsupportedSkip and UnsupportedDeadLetter.
 var errLeftOut = errors.New("value is left out")
 
 // UnsupportedError tells that the target has no room for a value, and that the configuration says to stop there.
@@ -54,9 +57,9 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
-	hint := "set target.unsupported to skip, or to keep what can be kept without it, or upgrade the target"
+	hint := "set target.unsupported to skip, to dead-letter, or to keep what can be kept without it, or upgrade the target"
 	if e.Policy == UnsupportedKeep {
-		hint = "nothing of the value could be kept without it: set target.unsupported to skip, or upgrade the target"
+		hint = "nothing of the value could be kept without it: set target.unsupported to skip or dead-letter, or upgrade the target"
 	}
 	return fmt.Sprintf("apply value of key %s from partition %d offset %d: the target (%s) has no %s (%s)",
 		shownKey(e.Key), e.Partition, e.Offset, e.Target, e.What, hint)
@@ -84,16 +87,33 @@ const (
 )
 
 // without decides about something that the target lacks: nil to go on without it, errLeftOut to leave out the value.
-func (v *values) without(what string, key []byte, keepable bool) error {
+func (v *values) without(l lack, keepable bool) error {
 	switch {
 	case v.policy == UnsupportedSkip:
-		v.note(what, key)
+		v.note(l.what, l.key)
+		return errLeftOut
+	case v.policy == UnsupportedDeadLetter:
+		v.note(l.what, l.key)
+		if v.dead == nil {
+			l.key = bytes.Clone(l.key)
+			v.dead = &l
+		}
 		return errLeftOut
 	case v.policy == UnsupportedKeep && keepable:
-		v.note(what, key)
+		v.note(l.what, l.key)
 		return nil
 	}
-	return &UnsupportedError{Key: key, What: what, Target: v.target.String(), Policy: v.policy}
+	return &UnsupportedError{Key: l.key, What: l.what, Target: v.target.String(), Policy: v.policy}
+}
+
+// takeDead is what the event at hand lacked, if it is to be a dead letter.
+func (v *values) takeDead() *lack {
+	if v == nil {
+		return nil
+	}
+	l := v.dead
+	v.dead = nil
+	return l
 }
 
 // entry makes the unit of an entry that is all there.
@@ -146,7 +166,8 @@ func (v *values) adapt(e *event.Event) error {
 		return nil
 	}
 	if _, ok := rdb.KindOf(e.Type, f); !ok {
-		return v.without(fmt.Sprintf("type of encoding %d (of RDB version %d)", e.Type, f.Version), e.Key, false)
+		what := fmt.Sprintf("type of encoding %d (of RDB version %d)", e.Type, f.Version)
+		return v.without(lack{what, "unknown", e.Key}, false)
 	}
 	return v.encode(e, f)
 }
@@ -171,7 +192,7 @@ func (v *values) encode(e *event.Event, f rdb.Format) error {
 		}
 		if what := v.lacks(el); what != "" && lacks == "" {
 			lacks = what
-			if err := v.without(what, e.Key, true); err != nil {
+			if err := v.without(lack{what, v.dec.Kind().String(), e.Key}, true); err != nil {
 				return err
 			}
 		}
@@ -233,5 +254,5 @@ func (v *values) module(e *event.Event, f rdb.Format) error {
 		return nil
 	}
 	name, version := rdb.ModuleName(id)
-	return v.without(fmt.Sprintf("module with the type %s, version %d", name, version), e.Key, false)
+	return v.without(lack{fmt.Sprintf("module with the type %s, version %d", name, version), "module", e.Key}, false)
 }

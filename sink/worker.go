@@ -244,6 +244,9 @@ func (w *worker) gather() (*batch, error) {
 
 // applyBatch brings a batch to the target, and carries out the control event that ends it.
 func (w *worker) applyBatch(ctx context.Context, b *batch) error {
+	if err := w.bury(ctx, b.dead); err != nil {
+		return err
+	}
 	if err := w.checkImport(); err != nil {
 		return err
 	}
