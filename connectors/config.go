@@ -178,6 +178,7 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		Functions:      sink.FunctionsPolicy(v.text("target.functions")),
 		ExpiryMode:     mode,
 		ExpiryHold:     hold,
+		Overdue:        sink.OverduePolicy(v.text("expiry.overdue")),
 		BatchBytes:     int(v.integer("batch.bytes")),
 		BatchUnits:     int(v.integer("batch.units")),
 		MaxEventBytes:  int(v.integer("event.max.bytes")),

@@ -160,7 +160,7 @@ func codeOfLog(err error) Code {
 		return CodeTopic
 	case is[*sink.LostError](err):
 		return CodeLogLost
-	case is[*sink.RefusedError](err), is[*sink.RecordError](err), is[*sink.SweepError](err), is[*sink.UnsupportedError](err),
+	case is[*sink.RefusedError](err), is[*sink.RecordError](err), is[*sink.SweepError](err), is[*sink.UnsupportedError](err), is[*sink.OverdueError](err),
 		errors.Is(err, codec.ErrVersion), errors.Is(err, codec.ErrMalformed), errors.Is(err, offsets.ErrForeign):
 		return CodeData
 	case is[*kerr.Error](err):

@@ -250,6 +250,13 @@ func expiryKeys() []Key {
 				"copy is done. 0 writes exact times at once: a sink that lags behind a short time to live may then lose keys or stop. At least 8760h " +
 				"otherwise; it cannot change in the life of a sink.",
 		},
+		{
+			Name: "expiry.overdue", Type: TypeChoice, Default: string(sink.OverdueRefuse),
+			Choices: []string{string(sink.OverdueRefuse), string(sink.OverdueAccept)},
+			Doc: "What a sink does that finds writes older than `expiry.hold`, since it was away for longer than that: keys may have expired at the " +
+				"target meanwhile that the source renewed. refuse: it stops before the first of them. accept: it goes on with a warning, and " +
+				"`redriver verify --repair` mends what was lost.",
+		},
 	}
 }
 

@@ -79,6 +79,12 @@ func (in *intake) openRebuild(r *kgo.Record, c *codec.Chunk) error {
 		rb.stop()
 		return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
 	}
+	if !rb.ignored {
+		if err := in.overdue(&e, r.Offset); err != nil {
+			rb.stop()
+			return err
+		}
+	}
 	if in.rebuilds == nil {
 		in.rebuilds = map[event.Shard]*rebuild{}
 	}

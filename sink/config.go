@@ -68,6 +68,8 @@ type Config struct {
 	// the source does to it has arrived; see expiry.go. 0 writes exact times. At least MinExpiryHold otherwise, and the
 	// same for the sink's whole life.
 	ExpiryHold time.Duration
+	// Overdue says what happens with writes that are older than the hold. Default OverdueRefuse.
+	Overdue OverduePolicy
 
 	// ExpiryMode is ExpiryHold by default. ExpiryImport needs a target that is Valkey 8.1 or newer on every node, and no hold.
 	ExpiryMode ExpiryMode
@@ -149,6 +151,11 @@ func (c Config) Validate() error {
 	default:
 		fault("expiry mode %q: want hold or import", c.ExpiryMode)
 	}
+	switch c.Overdue {
+	case "", OverdueRefuse, OverdueAccept:
+	default:
+		fault("overdue %q: want refuse or accept", c.Overdue)
+	}
 	switch c.Unsupported {
 	case "", UnsupportedStop, UnsupportedSkip, UnsupportedKeep, UnsupportedDeadLetter:
 	default:
@@ -183,6 +190,7 @@ func (c Config) withDefaults() Config {
 	defaultTo(&c.ExistingKeys, ExistingRefuse)
 	defaultTo(&c.Sweep, SweepDelete)
 	defaultTo(&c.ExpiryMode, ExpiryHold)
+	defaultTo(&c.Overdue, OverdueRefuse)
 	defaultTo(&c.Unsupported, UnsupportedStop)
 	defaultTo(&c.Functions, FunctionsReplace)
 	defaultTo(&c.SweepMax, defaultSweepMax)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/redriver/redriver/codec"
 )
@@ -82,6 +83,23 @@ func (e *StartError) Error() string {
 
 // Class is Stop.
 func (e *StartError) Class() Class { return Stop }
+
+// OverdueError tells that the sink was away for longer than it holds expiry times.
+type OverdueError struct {
+	Partition  int32
+	Offset     int64
+	Late, Hold time.Duration
+}
+
+func (e *OverdueError) Error() string {
+	return fmt.Sprintf("apply partition %d from offset %d: it was written %s ago, longer than expiry times at the target are held (%s): keys that were "+
+		"renewed or changed since may have expired there (begin anew from a newer snapshot, under another name with target.existing.keys: replace; "+
+		"or set expiry.overdue: accept, and have redriver verify repair what was lost)",
+		e.Partition, e.Offset, e.Late.Round(time.Minute), e.Hold)
+}
+
+// Class is Stop.
+func (e *OverdueError) Class() Class { return Stop }
 
 // ExistingKeysError tells that a new sink found keys that are not its own.
 type ExistingKeysError struct {

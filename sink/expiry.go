@@ -4,7 +4,9 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"time"
 
+	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/command"
 	"github.com/redriver/redriver/redis/resp"
 )
@@ -14,6 +16,37 @@ import (
 // as soon as the sink lags behind for longer than the key has to live. So every expiry time is written later by a hold,
 // one constant for the sink's life: the source's DEL removes the key on time, and the time that is exact is the stored
 // one less the hold. Finish sets it in the end.
+
+// OverduePolicy says what happens with a write that is older than the hold when it arrives.
+type OverduePolicy string
+
+// The policies for overdue writes.
+const (
+	// OverdueRefuse stops before the first one. It is the default.
+	OverdueRefuse OverduePolicy = "refuse"
+	// OverdueAccept goes on, with a warning: a comparison finds what was lost, and can repair it.
+	OverdueAccept OverduePolicy = "accept"
+)
+
+// holdMargin is for clocks that differ: those of source, sink and target.
+const holdMargin = time.Hour
+
+// overdue decides about an event that is older than the hold. A key that the target's clock has removed had expired at the
+// source a hold ago, unless something was done to it before: what may meet a missing key is older than that, and nothing
+// else is.
+func (in *intake) overdue(e *event.Event, offset int64) error {
+	late := time.Duration(in.nowMs-e.CapturedMs) * time.Millisecond
+	hold := time.Duration(in.limits.holdMs) * time.Millisecond
+	if hold == 0 || late <= hold-holdMargin {
+		return nil
+	}
+	err := &OverdueError{Partition: in.partition, Offset: offset, Late: late, Hold: hold}
+	if in.accept == nil {
+		return err
+	}
+	in.accept(err)
+	return nil
+}
 
 // holdExpiry returns the command with its expiry times later by holdMs, appended to dst, and true; or false if it has none.
 // Conditions (NX XX GT LT) are left out: what is in the log took effect at the source.

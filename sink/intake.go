@@ -50,6 +50,10 @@ type intake struct {
 	// heldMore are the other parts of the unit that was held back.
 	heldMore []*unit
 
+	// nowMs is the time, accept what is told of overdue events; nil refuses them.
+	nowMs  int64
+	accept func(*OverdueError)
+
 	ev      event.Event
 	scratch [][]byte
 	keys    []int
@@ -157,6 +161,9 @@ func (in *intake) fault(offset int64, err error) error {
 		e.Partition, e.Offset = in.partition, offset
 		return e
 	}
+	if e, ok := errors.AsType[*OverdueError](err); ok {
+		return e
+	}
 	if e, ok := errors.AsType[*probeError](err); ok {
 		return e
 	}
@@ -249,6 +256,9 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 			return errRefusedBefore
 		}
 		return nil
+	}
+	if err := in.overdue(e, offset); err != nil {
+		return err
 	}
 	u, err := unitOf(e, offset, in.limits.holdMs, in.values, &in.scratch)
 	if err != nil {

@@ -42,6 +42,7 @@ type lane struct {
 	limit      int // of a record value, in bytes
 	attempt    uint64
 	source     *redis.Client
+	ago        time.Duration // how long ago the link read what is published
 	// begins are the Kafka offsets of the present snapshot's begin.
 	begins map[int32]int64
 }
@@ -114,7 +115,7 @@ func (l *lane) commit(fn func()) {
 }
 
 func (l *lane) publish(p int32, e *event.Event, done func(*kgo.Record)) {
-	e.Shard, e.Generation, e.CapturedMs = l.shard, l.generation, time.Now().UnixMilli()
+	e.Shard, e.Generation, e.CapturedMs = l.shard, l.generation, time.Now().Add(-l.ago).UnixMilli()
 	if e.Kind != event.HistoryChange {
 		e.ReplID = l.replID
 	}

@@ -24,7 +24,7 @@ import (
 // an upTo of -1, else it gives up after so many chunks, and before the last byte in any case.
 func (l *lane) send(p int32, e *event.Event, cut func() int, upTo int) {
 	l.t.Helper()
-	e.Shard, e.Generation, e.CapturedMs, e.ReplID = l.shard, l.generation, time.Now().UnixMilli(), l.replID
+	e.Shard, e.Generation, e.CapturedMs, e.ReplID = l.shard, l.generation, time.Now().Add(-l.ago).UnixMilli(), l.replID
 	value := codec.AppendRaw(nil, e)
 	whole := upTo < 0
 	if !whole {

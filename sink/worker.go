@@ -40,6 +40,7 @@ type worker struct {
 	starting bool   // begin is under way
 	// importChecked is when the nodes were last seen to be in import mode.
 	importChecked time.Time
+	overdueTold   time.Time
 	looks         bool // it will never write
 	// fences are what we raised, by the slot they lie in.
 	fences map[slot.Slot]int64
@@ -203,6 +204,7 @@ func (w *worker) gather() (*batch, error) {
 		return nil, w.bad
 	}
 	b := &batch{next: w.at}
+	w.in.nowMs = time.Now().UnixMilli()
 	if err := w.in.start(b); err != nil {
 		if len(b.units) == 0 {
 			return nil, err
@@ -344,6 +346,9 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.cfg.BatchBytes, w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, p)
 	w.in.values = w.newValues()
 	w.in.shape = w.shape
+	if w.s.cfg.Overdue == OverdueAccept {
+		w.in.accept = w.acceptOverdue
+	}
 	w.at, w.next, w.window, w.refused = p.offset, p.offset, p.window, p.refused
 	w.aside = aside{}
 	w.stale, w.marksDue, w.bad = stale, true, nil
@@ -358,3 +363,15 @@ func (w *worker) dropIntake() {
 		w.in.close()
 	}
 }
+
+// acceptOverdue announces what is done about writes that come too late, now and then.
+func (w *worker) acceptOverdue(err *OverdueError) {
+	if time.Since(w.overdueTold) < overdueInterval {
+		return
+	}
+	w.overdueTold = time.Now()
+	w.log.Warn("writes come later than expiry times are held: keys may be missing at the target, have redriver verify look for them",
+		slog.Int64("offset", err.Offset), slog.Duration("late", err.Late), slog.Duration("hold", err.Hold))
+}
+
+const overdueInterval = time.Minute
