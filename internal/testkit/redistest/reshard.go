@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // migrateBatch is how many keys one MIGRATE takes along.
@@ -127,7 +128,11 @@ func (m *Move) Finish(ctx context.Context) error {
 	}
 	// the new owner first: it takes a new epoch, so that its claim wins everywhere
 	for _, n := range []*Node{m.to, m.from} {
-		if err := n.client.Do(ctx, "cluster", "setslot", m.slot, "node", m.toID).Err(); err != nil {
+		err := n.client.Do(ctx, "cluster", "setslot", m.slot, "node", m.toID).Err()
+		if err != nil && n == m.from && strings.Contains(err.Error(), "only with masters") {
+			continue // it was its last slot: it has heard of the new owner, and become its replica
+		}
+		if err != nil {
 			return m.fail("set owner at "+n.Addr(), err)
 		}
 	}
