@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,6 +116,9 @@ func (d *disk) current() (*segment, error) {
 	d.number++
 	f, err := os.OpenFile(filepath.Join(d.dir, fmt.Sprintf("%016x%s", d.number, segmentSuffix)), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
+		if !errors.Is(err, fs.ErrExist) {
+			d.number--
+		}
 		return nil, fmt.Errorf("make spool segment: %w", err)
 	}
 	d.segments = append(d.segments, &segment{file: f})
@@ -129,7 +133,10 @@ func (d *disk) removeUnused() error {
 	for len(d.segments) > 0 && d.segments[0].blocks == 0 {
 		g := d.segments[0]
 		d.used -= g.size
-		errs = append(errs, g.file.Close(), os.Remove(g.file.Name()))
+		errs = append(errs, g.file.Close())
+		if err := os.Remove(g.file.Name()); !errors.Is(err, fs.ErrNotExist) { // somebody was faster
+			errs = append(errs, err)
+		}
 		d.segments = d.segments[1:]
 	}
 	if len(d.segments) == 0 {

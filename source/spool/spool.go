@@ -97,6 +97,7 @@ type Spool struct {
 	next     uint64     // number of the next section
 	memory   int64      // bytes of capacity of blocks in memory
 	free     [][]byte   // buffers of blocks that were let go
+	stalled  string     // why Append waits; "" while it does not
 	disk     disk
 }
 
@@ -263,18 +264,17 @@ func (s *Spool) appendSome(p []byte, at Stamp) (n int, retry time.Duration, err 
 	}
 	b := sec.tail()
 	if b == nil {
-		if s.memory+blockBytes > s.cfg.MemoryBytes {
-			if err := s.spillOldest(); err != nil {
-				s.log.Warn("spool cannot use its disk, waits", slog.String("dir", s.cfg.Dir), slog.Any("error", err))
-				return 0, diskRetry, nil
-			}
-		}
-		if s.memory+blockBytes > s.cfg.MemoryBytes {
+		if why := s.makeRoom(); why != "" {
+			s.stall(why)
 			return 0, diskRetry, nil
 		}
 		b = &block{start: sec.Bytes, data: s.buffer()}
 		s.memory += blockBytes
 		sec.blocks = append(sec.blocks, b)
+	}
+	if s.stalled != "" {
+		s.stalled = ""
+		s.log.Info("the spool takes bytes again")
 	}
 	n = min(len(p), cap(b.data)-len(b.data))
 	b.times.add(b.size, at)
@@ -282,6 +282,35 @@ func (s *Spool) appendSome(p []byte, at Stamp) (n int, retry time.Duration, err 
 	b.size = int64(len(b.data))
 	sec.Bytes += int64(n)
 	return n, 0, nil
+}
+
+// makeRoom makes room for one block in memory, or says why it cannot.
+func (s *Spool) makeRoom() (why string) {
+	if s.memory+blockBytes <= s.cfg.MemoryBytes {
+		return ""
+	}
+	if err := s.spillOldest(); err != nil {
+		return "its disk cannot be used: " + err.Error()
+	}
+	if s.memory+blockBytes > s.cfg.MemoryBytes {
+		return fmt.Sprintf("its %d bytes of memory and %d bytes of disk are full", s.cfg.MemoryBytes, s.cfg.DiskBytes)
+	}
+	return ""
+}
+
+// stall says why Append waits, once for each reason in a row.
+func (s *Spool) stall(why string) {
+	if s.stalled != why {
+		s.stalled = why
+		s.log.Warn("the spool takes no more, the master has to buffer", slog.String("dir", s.cfg.Dir), slog.String("why", why))
+	}
+}
+
+// Stalled is why Append waits, "" while it does not.
+func (s *Spool) Stalled() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stalled
 }
 
 func (s *Spool) buffer() []byte {
