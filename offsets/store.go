@@ -109,6 +109,16 @@ func (s *State) Position(connector string, shard uint32) (Position, bool) {
 	return p, ok
 }
 
+// Boundary is that of a shard's complete snapshot. It must be written by one source alone, as for Newest.
+func (s *State) Boundary(shard, g uint32) (Boundary, bool) {
+	for k, b := range s.Boundaries {
+		if k.shard == shard && uint32(b.Generation) == g {
+			return b, true
+		}
+	}
+	return Boundary{}, false
+}
+
 // Newest is the newest complete snapshot of each shard. Shards of two connectors on one prefix are kept apart by their
 // connector, so a sink's prefix must be written by one source alone.
 func (s *State) Newest() map[uint32]Boundary {

@@ -127,7 +127,7 @@ type SweepError struct {
 
 func (e *SweepError) Error() string {
 	return fmt.Sprintf("sweep partition %d behind generation %d of shard %d: %d of %d keys at the target would go, more than the allowed part of %g "+
-		"(was the source emptied by accident? raise the sweep maximum to go on, or choose sweep: report or keep)",
+		"(was the source emptied by accident? set sweep.max to 1 to go on, or sweep.policy to report or keep)",
 		e.Partition, e.Generation, e.Shard, e.Ghosts, e.Keys, e.Max)
 }
 

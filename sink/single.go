@@ -179,7 +179,7 @@ func (w *worker) sweepSingle(ctx context.Context, c *control) error {
 		}, nothing); err != nil || ghosts == 0 {
 			return err
 		}
-		if goOn, err := w.mayRemove(c, keys, ghosts); !goOn {
+		if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
 			return err
 		}
 	}

@@ -316,6 +316,16 @@ func (s *Sink) readOffsets(ctx context.Context, fresh time.Duration) (*offsets.S
 	if s.offsets != nil && time.Since(s.offsetsTime) < fresh {
 		return s.offsets, nil
 	}
+	return s.readOffsetsLocked(ctx)
+}
+
+func (s *Sink) readOffsetsAgain(ctx context.Context) (*offsets.State, error) {
+	s.offsetsMu.Lock()
+	defer s.offsetsMu.Unlock()
+	return s.readOffsetsLocked(ctx)
+}
+
+func (s *Sink) readOffsetsLocked(ctx context.Context) (*offsets.State, error) {
 	state := &offsets.State{}
 	topic := offsets.Topic(s.cfg.Prefix)
 	if _, err := kafka.Describe(ctx, s.adm, topic); errors.Is(err, kafka.ErrNoTopic) {

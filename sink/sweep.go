@@ -79,7 +79,7 @@ func (w *worker) sweep(ctx context.Context, c *control) error {
 		if ghosts == 0 {
 			return nil
 		}
-		if goOn, err := w.mayRemove(c, keys, ghosts); !goOn {
+		if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
 			return err
 		}
 	}
@@ -97,7 +97,7 @@ func (w *worker) sweep(ctx context.Context, c *control) error {
 }
 
 // mayRemove is the policy and the breaker.
-func (w *worker) mayRemove(c *control, keys, ghosts int64) (bool, error) {
+func (w *worker) mayRemove(ctx context.Context, c *control, keys, ghosts int64) (bool, error) {
 	switch {
 	case w.s.cfg.Sweep == SweepReport:
 		w.stat.ghosts.Add(ghosts)
@@ -105,13 +105,42 @@ func (w *worker) mayRemove(c *control, keys, ghosts int64) (bool, error) {
 			slog.Uint64("generation", uint64(c.generation)), slog.Int64("keys", ghosts))
 		return false, nil
 	case c.first && w.s.cfg.ExistingKeys == ExistingReplace:
-	case ghosts > breakerMinKeys && float64(ghosts) > w.s.cfg.SweepMax*float64(keys):
-		return false, &SweepError{
-			Partition: w.partition, Shard: uint32(c.shard), Generation: uint32(c.generation),
-			Ghosts: ghosts, Keys: keys, Max: w.s.cfg.SweepMax,
+	case float64(ghosts) <= w.s.cfg.SweepMax*float64(keys):
+	default:
+		few := ghosts <= breakerMinKeys
+		if few {
+			empty, err := w.s.emptied(ctx, c)
+			if err != nil {
+				return false, err
+			}
+			few = !empty
+		}
+		if !few {
+			return false, &SweepError{
+				Partition: w.partition, Shard: uint32(c.shard), Generation: uint32(c.generation),
+				Ghosts: ghosts, Keys: keys, Max: w.s.cfg.SweepMax,
+			}
 		}
 	}
 	return true, nil
+}
+
+// emptied tells whether the whole shard has no key in that generation: then few keys in each of many partitions are the
+// whole copy.
+func (s *Sink) emptied(ctx context.Context, c *control) (bool, error) {
+	state, err := s.readOffsets(ctx)
+	if err != nil {
+		return false, err
+	}
+	b, ok := state.Boundary(uint32(c.shard), uint32(c.generation))
+	if !ok {
+		// What was read before may be older than the snapshot's end, with which its boundary was committed.
+		if state, err = s.readOffsetsAgain(ctx); err != nil {
+			return false, err
+		}
+		b, ok = state.Boundary(uint32(c.shard), uint32(c.generation))
+	}
+	return ok && b.Entries == 0, nil
 }
 
 func (w *worker) unlink(ctx context.Context, ghosts map[slot.Slot][][]byte, offset int64) error {
