@@ -145,6 +145,8 @@ func (cfg *Config) sourceConfig(c *Connector) source.Config {
 		SpoolMemoryBytes:   v.integer("spool.memory.bytes"),
 		SpoolDiskBytes:     v.integer("spool.disk.bytes"),
 		FullSyncsPerHost:   int(v.integer("snapshot.per.host")),
+		ResyncMax:          int(v.integer("resync.max")),
+		ResyncPause:        v.duration("resync.pause"),
 		LinkTimeout:        v.duration("link.timeout"),
 		CommitInterval:     v.duration("commit.interval"),
 		MaxCommitInterval:  v.duration("commit.interval.max"),

@@ -173,6 +173,14 @@ func SourceKeys() []Key {
 			Doc: "Snapshots that the masters of one host make for us at a time.",
 		},
 		{
+			Name: "resync.max", Type: TypeInt, Default: "8", Min: "1", Max: "1000",
+			Doc: "Full resynchronisations of a shard in a row that may lead to nothing. Then the shard waits `resync.pause` before each further one and says what ended the last: each is a fork at the master.",
+		},
+		{
+			Name: "resync.pause", Type: TypeDuration, Default: "10m", Min: "1s", Max: "24h",
+			Doc: "How long a shard waits that resynchronises in vain.",
+		},
+		{
 			Name: "link.timeout", Type: TypeDuration, Default: "1m", Min: "1s", Max: "24h",
 			Doc: "How long a master may be silent before its link counts as lost. A master speaks every `repl-ping-replica-period`, 10 s by default.",
 		},

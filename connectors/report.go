@@ -62,6 +62,7 @@ func (r *Runner) report(stop <-chan struct{}) {
 func reportShard(log *slog.Logger, sh source.Snapshot) {
 	log = log.With(slog.Uint64("shard", uint64(sh.Shard)), slog.String("master", sh.Master))
 	switch sh.Stage {
+	case source.StageParked: // says so itself
 	case source.StageWaiting:
 		log.Info("waiting for the snapshot", slog.Uint64("generation", uint64(sh.Generation)+1))
 	case source.StageReceiving:

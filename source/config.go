@@ -37,6 +37,10 @@ type Config struct {
 	SpoolMemoryBytes, SpoolDiskBytes int64
 	// FullSyncsPerHost bounds the snapshots that one host makes for us at a time, 2 by default.
 	FullSyncsPerHost int
+	// ResyncMax (8) full resynchronisations in a row that led to nothing are followed by a pause of ResyncPause (10 min)
+	// before each further one.
+	ResyncMax   int
+	ResyncPause time.Duration
 	// LinkTimeout is how long a master may be silent, 60 s by default.
 	LinkTimeout time.Duration
 	// CommitInterval (20 ms) is the longest that a write waits for others before a commit, MaxCommitInterval (200 ms)
@@ -60,6 +64,8 @@ type Config struct {
 const (
 	defaultPartitions         = 32
 	defaultFullSyncsPerHost   = 2
+	defaultResyncMax          = 8
+	defaultResyncPause        = 10 * time.Minute
 	defaultLinkTimeout        = 60 * time.Second
 	defaultCommitInterval     = 20 * time.Millisecond
 	defaultMaxCommitInterval  = 200 * time.Millisecond
@@ -82,6 +88,8 @@ func orDefault[T comparable](v *T, d T) {
 // Validate fills in defaults and returns all faults.
 func (c *Config) Validate() error {
 	orDefault(&c.FullSyncsPerHost, defaultFullSyncsPerHost)
+	orDefault(&c.ResyncMax, defaultResyncMax)
+	orDefault(&c.ResyncPause, defaultResyncPause)
 	orDefault(&c.LinkTimeout, defaultLinkTimeout)
 	orDefault(&c.CommitInterval, defaultCommitInterval)
 	orDefault(&c.MaxCommitInterval, defaultMaxCommitInterval)

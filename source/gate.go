@@ -2,7 +2,9 @@ package source
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redriver/redriver/event"
 )
@@ -24,7 +26,10 @@ type gate struct {
 	open      bool
 	epoch     uint64
 	published event.Position // behind the last unit handed to the producer
-	changed   chan struct{}
+	// revoked: of what was handed over and not committed the shard has lost a part; the session must not commit it.
+	// Atomic: the lane asks while it publishes, too.
+	revoked atomic.Bool
+	changed chan struct{}
 }
 
 func newGate() *gate { return &gate{changed: make(chan struct{})} }
@@ -52,6 +57,9 @@ func (g *gate) cut(fn func(published event.Position) error) error {
 func (g *gate) pass(fn func(epoch uint64) (event.Position, error)) (closed <-chan struct{}, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.revoked.Load() {
+		return nil, errRevoked
+	}
 	if !g.open {
 		return g.changed, nil
 	}
@@ -59,18 +67,34 @@ func (g *gate) pass(fn func(epoch uint64) (event.Position, error)) (closed <-cha
 	return nil, err
 }
 
-// stand tells where the lane stands when it begins anew from the committed position.
+// stand tells where the lane stands when it begins a session from the committed position.
 func (g *gate) stand(p event.Position) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.published = p
+	g.revoked.Store(false)
+}
+
+// move tells where the lane stands when it has committed something that is no unit.
+func (g *gate) move(p event.Position) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.published = p
 }
 
-// at is the position behind the last unit handed to the producer.
-func (g *gate) at() event.Position {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.published
+// revoke, called from within cut, has the lane give up its session: the next one begins from what Kafka has.
+func (g *gate) revoke() { g.revoked.Store(true) }
+
+// errRevoked ends a session that handed over what its shard has lost.
+var errRevoked = errors.New("the shard has lost writes that were handed to Kafka and are not committed")
+
+// mayCommit is asked before a transaction is ended. Whoever is past it when the link revokes may have committed: the next
+// session finds a position that the spool does not hold, and a new generation follows.
+func (g *gate) mayCommit() error {
+	if g.revoked.Load() {
+		return errRevoked
+	}
+	return nil
 }
 
 func waitFor(ctx context.Context, c <-chan struct{}) error {

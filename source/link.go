@@ -21,6 +21,8 @@ const (
 	backoffMax   = 10 * time.Second
 	// settled is how long a session has to last for the next one to start at once.
 	settled = 30 * time.Second
+	// flowed is the same for a session that has brought some of the stream.
+	flowed = time.Second
 )
 
 // link follows one shard: it connects to whichever node is its master and fills the spool.
@@ -45,7 +47,8 @@ type link struct {
 	lastRead       time.Time   // of the stream, in any session; run's goroutine alone
 	cancel         atomic.Pointer[context.CancelCauseFunc]
 	// behind: not all that was received may be acknowledged, see single.go.
-	behind atomic.Bool
+	behind  atomic.Bool
+	breaker breaker // of run's goroutine
 }
 
 // errResync ends a session because the lane asked for a new generation.
@@ -64,7 +67,8 @@ func (l *link) run(ctx context.Context) error {
 		if errors.Is(err, spool.ErrClosed) {
 			return err
 		}
-		if time.Since(start) > settled || errors.Is(err, errResync) {
+		l.breaker.ended(err, l.committed.Load())
+		if lasted := time.Since(start); lasted > settled || l.flowing.Load() && lasted > flowed || errors.Is(err, errResync) {
 			delay = backoffFirst
 		}
 		l.status.linkLost(err)
@@ -108,6 +112,7 @@ func (l *link) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	l.cancel.Store(&cancel)
+	l.flowing.Store(false)
 	l.status.stage(StageConnecting)
 	addr, err := l.locate(ctx)
 	if err != nil {
@@ -118,12 +123,15 @@ func (l *link) session(ctx context.Context) error {
 		return err
 	}
 	l.behind.Store(!master.cluster)
-	wanted := l.wanted.Load()
 	from, err := l.resumeAt(master)
 	if err != nil {
 		return err
 	}
+	wanted := l.wanted.Load() // what the snapshot that is asked for from here on answers; resumeAt may add to it
 	if from == nil {
+		if err := l.breaker.wait(ctx, l.status, l.log); err != nil {
+			return err
+		}
 		if err := l.awaitRoom(ctx); err != nil {
 			return err
 		}
@@ -156,7 +164,14 @@ func (l *link) session(ctx context.Context) error {
 		return l.follow(ctx, c, clk, nil, wanted, release)
 	}
 	l.reportAway(master, from)
-	return l.follow(ctx, c, clk, from, wanted, func() {})
+	err = l.follow(ctx, c, clk, from, wanted, func() {})
+	if l.breaker.stopped(*from, master, l.flowing.Load()) && ctx.Err() == nil {
+		l.log.Warn("the master closes the link each time before it has sent anything: a new generation gets past that place",
+			slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Int64("master_offset", int64(master.offset)),
+			slog.String("hint", "a command larger than its client-output-buffer-limit replica stands there: raise it"))
+		l.wanted.Add(1)
+	}
+	return err
 }
 
 // awaitRoom waits until the spool can take a good part of a snapshot: asked for now, it would only be cut off.
@@ -183,7 +198,7 @@ func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.
 		if from != nil {
 			// The master could not go on, and others of its host may be in the same case.
 			release, ok := l.limit.try(c.addr)
-			if !ok || l.spool.Bytes() > l.spool.Capacity()/2 {
+			if !ok || l.spool.Bytes() > l.spool.Capacity()/2 || l.breaker.isOpen() {
 				release()
 				l.wanted.Add(1)
 				return fmt.Errorf("go on at %s: master %s has let go of that place", from, c.addr)
@@ -197,10 +212,12 @@ func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.
 		received()
 		l.served.Store(wanted)
 		from = &event.Position{ReplID: reply.id, Offset: reply.offset}
-	} else if err := l.goOn(from, reply); err != nil {
-		return err
+	} else {
+		l.breaker.continued = true
+		if err := l.goOn(from, reply); err != nil {
+			return err
+		}
 	}
-	l.flowing.Store(false)
 	acks := make(chan struct{})
 	go func() { // ends with ackCtx or a broken connection
 		defer close(acks)
@@ -232,6 +249,7 @@ func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Off
 		l.flowing.Store(true)
 		read := time.Now()
 		l.lastRead = read
+		l.breaker.flows()
 		for rest := buf[:n]; len(rest) > 0; {
 			stamp, until := clk.stamp(read, at)
 			piece := rest[:min(int64(len(rest)), int64(until-at))]
@@ -249,6 +267,7 @@ func (l *link) takeSnapshot(ctx context.Context, c *replConn, reply syncReply) e
 	l.status.stage(StageReceiving)
 	l.log.Info("full resynchronisation", slog.String("master", c.addr), slog.String("replid", reply.id.String()), slog.Int64("offset", int64(reply.offset)))
 	h := spool.Header{Kind: spool.Snapshot, ReplID: reply.id, Offset: reply.offset}
+	l.breaker.begin(event.Position{ReplID: reply.id, Offset: reply.offset})
 	if _, err := l.spool.Begin(h); err != nil {
 		return err
 	}
@@ -263,6 +282,7 @@ func (l *link) takeSnapshot(ctx context.Context, c *replConn, reply syncReply) e
 		return err
 	}
 	l.spool.Done()
+	l.breaker.arrived()
 	h.Kind = spool.Stream
 	_, err = l.spool.Begin(h)
 	return err
@@ -285,8 +305,8 @@ func (l *link) goOn(from *event.Position, reply syncReply) error {
 // resumeAt decides from where to ask for the stream: nil asks for a snapshot.
 //
 // Where the shard has left our history (a failover), the part of it that the new master does not have is cut off before
-// anything is asked. Had some of that been published already, the log holds writes that the shard has lost: a new
-// generation repairs it.
+// anything is asked. Had some of that been committed already, the log holds writes that the shard has lost: a new
+// generation repairs it. What is on its way to Kafka is revoked.
 func (l *link) resumeAt(m master) (*event.Position, error) {
 	last, ok := l.spool.Last()
 	if !ok || last.Kind != spool.Stream || l.wanted.Load() > l.served.Load() {
@@ -304,21 +324,26 @@ func (l *link) resumeAt(m master) (*event.Position, error) {
 	}
 	diverged := false
 	err := l.gate.cut(func(published event.Position) error {
-		if published.ReplID == at.ReplID && published.Offset > parted || parted < last.Offset {
-			diverged = true
+		beyond := func(p *event.Position) bool { return p != nil && p.ReplID == at.ReplID && p.Offset > parted }
+		if diverged = beyond(l.committed.Load()) || parted < last.Offset; diverged {
 			return nil
 		}
-		at.Offset = parted
+		if beyond(&published) {
+			l.gate.revoke()
+		}
 		return l.spool.Cut(parted)
 	})
 	if err != nil {
 		return nil, err
 	}
+	told := []any{slog.String("replid", at.ReplID.String()), slog.Int64("parted", int64(parted)), slog.Int64("read", int64(at.Offset))}
 	if diverged {
-		l.log.Warn("the new master lacks writes that are published: a new generation follows", slog.String("replid", at.ReplID.String()), slog.Int64("parted", int64(parted)), slog.Int64("published", int64(l.gate.at().Offset)))
+		l.log.Warn("the new master lacks writes that are published: a new generation follows", told...)
 		l.wanted.Add(1)
 		return nil, nil
 	}
+	l.log.Info("the new master lacks writes that were read and are not published: they are discarded", told...)
+	at.Offset = parted
 	return &at, nil
 }
 

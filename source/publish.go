@@ -152,7 +152,7 @@ func (p *publisher) section(ctx context.Context, sec spool.Section) error {
 		if err := p.commit(); err != nil {
 			return err
 		}
-		p.gate.stand(p.cur)
+		p.gate.move(p.cur)
 	}
 	p.em.begin(p.shard, p.pos.Generation, sec.ReplID)
 	return p.stream(ctx, sec)

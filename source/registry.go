@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -145,7 +146,7 @@ func (r *registry) number(t *topology.Topology, replIDs map[string][]event.ReplI
 			r.fresh[r.state.Shards[i].Shard] = true
 		}
 		k := &r.state.Shards[i]
-		k.ShardID, k.Slots, k.Gone = s.ShardID, s.Slots.String(), false
+		k.ShardID, k.Slots, k.Gone = cmp.Or(s.ShardID, k.ShardID), s.Slots.String(), false
 		k.NodeIDs = nodeIDs(s)
 		k.ReplIDs = mergeReplIDs(replIDs[s.Master.ID], k.ReplIDs)
 		taken[k.Shard] = s

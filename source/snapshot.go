@@ -266,7 +266,7 @@ func (p *publisher) complete(sec spool.Section) error {
 	if err := p.commitAs(next, &b); err != nil {
 		return err
 	}
-	p.gate.stand(p.cur)
+	p.gate.move(p.cur)
 	p.link.commit(p.cur, true)
 	p.status.update(func(s *Snapshot) { s.Entries = entries })
 	p.log.Info("snapshot published", slog.Any("generation", uint32(p.pos.Generation)), slog.Any("entries", entries))

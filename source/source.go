@@ -61,6 +61,9 @@ func (s *Source) Status() []Snapshot {
 		n := sh.status.read()
 		if sh.spool != nil {
 			n.SpoolBytes = sh.spool.Bytes()
+			if why := sh.spool.Stalled(); why != "" {
+				n.LastError = "the spool takes no more: " + why
+			}
 		}
 		out = append(out, n)
 	}
@@ -83,7 +86,7 @@ func (s *Source) run(ctx context.Context) error {
 		return err
 	}
 	defer adm.Close()
-	found, replIDs, err := s.inspect(ctx)
+	found, replIDs, silent, err := s.inspect(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,7 +100,9 @@ func (s *Source) run(ctx context.Context) error {
 		return err
 	}
 	numbered := reg.number(found, replIDs)
-	err = reg.write(ctx, cl)
+	if err = s.mayBegin(reg, numbered, silent); err == nil {
+		err = reg.write(ctx, cl)
+	}
 	cl.Close()
 	if err != nil {
 		return err
@@ -110,11 +115,11 @@ func (s *Source) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// inspect looks at the cluster before anything is written anywhere.
-func (s *Source) inspect(ctx context.Context) (*topology.Topology, map[string][]event.ReplID, error) {
-	t, err := topology.Find(ctx, s.cfg.Dialer, s.cfg.Seeds, nil)
+// inspect looks at the cluster before anything is written anywhere. silent are masters that do not answer, by node id.
+func (s *Source) inspect(ctx context.Context) (t *topology.Topology, replIDs map[string][]event.ReplID, silent map[string]error, err error) {
+	t, err = topology.Find(ctx, s.cfg.Dialer, s.cfg.Seeds, nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("discover source: %w", err)
+		return nil, nil, nil, fmt.Errorf("discover source: %w", err)
 	}
 	s.single = t.Single
 	if !t.Uncovered.IsEmpty() {
@@ -122,28 +127,50 @@ func (s *Source) inspect(ctx context.Context) (*topology.Topology, map[string][]
 	}
 	if len(t.InFlight) > 0 {
 		m := t.InFlight[0]
-		return nil, nil, fmt.Errorf("discover source: slot %d is being moved from node %.8s to %.8s (%d slots in all): "+
+		return nil, nil, nil, fmt.Errorf("discover source: slot %d is being moved from node %.8s to %.8s (%d slots in all): "+
 			"finish or cancel it first (redis-cli --cluster fix): slots that move while we join are not followed yet", m.Slot, m.From, m.To, len(t.InFlight))
 	}
-	replIDs := map[string][]event.ReplID{}
+	replIDs, silent = map[string][]event.ReplID{}, map[string]error{}
+	served := false
 	for _, sh := range t.Shards {
 		if sh.Slots.IsEmpty() {
 			continue
 		}
+		served = true
 		l := link{cfg: &s.cfg}
 		m, err := l.inspect(ctx, sh.Master.Addr)
+		if _, ok := errors.AsType[redis.Error](err); err != nil && (ok || s.single) {
+			return nil, nil, nil, fmt.Errorf("discover source: %w", err)
+		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("discover source: %w", err)
+			silent[sh.Master.ID] = err
+			continue
 		}
 		replIDs[sh.Master.ID] = append(replIDs[sh.Master.ID], m.replID)
 		if !m.replID2.IsZero() {
 			replIDs[sh.Master.ID] = append(replIDs[sh.Master.ID], m.replID2)
 		}
 	}
-	if len(replIDs) == 0 {
-		return nil, nil, errors.New("discover source: no master serves any slot: the cluster is not formed")
+	if !served {
+		return nil, nil, nil, errors.New("discover source: no master serves any slot: the cluster is not formed")
 	}
-	return t, replIDs, nil
+	return t, replIDs, silent, nil
+}
+
+// mayBegin: a shard whose master does not answer stops none of the others, if it is known which one it is. A new one has
+// to tell first.
+func (s *Source) mayBegin(reg *registry, numbered map[event.Shard]topology.Shard, silent map[string]error) error {
+	for n, sh := range numbered {
+		err := silent[sh.Master.ID]
+		if err == nil {
+			continue
+		}
+		if reg.fresh[n] {
+			return fmt.Errorf("discover source: %w", err)
+		}
+		s.log.Warn("a shard's master does not answer: the others begin without it", slog.Any("shard", n), slog.Any("error", err))
+	}
+	return nil
 }
 
 // offsetsSegmentBytes keeps what a start has to read small.
@@ -196,6 +223,7 @@ func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, 
 
 	gate := newGate()
 	lk := &link{cfg: &s.cfg, limit: limit, spool: sp, gate: gate, status: sh.status, log: log, wake: make(chan struct{}, 1)}
+	lk.breaker = breaker{max: s.cfg.ResyncMax, pause: s.cfg.ResyncPause}
 	lk.locate = func(ctx context.Context) (string, error) { return s.locate(ctx, sh) }
 	ln := &lane{
 		cfg: &s.cfg, shard: n, topic: reg.topic, adm: reg.adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log,
@@ -247,7 +275,8 @@ func (s *Source) locate(ctx context.Context, sh *shard) (string, error) {
 	}
 	learned = slices.DeleteFunc(learned, func(a string) bool { return a == "" })
 	seeds := slices.DeleteFunc(slices.Clone(s.cfg.Seeds), func(a string) bool { return !s.single && slices.Contains(learned, a) })
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	// Nodes are asked in turn, and each that is gone takes its time.
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout+time.Duration(len(learned)+len(seeds))*max(handshakeTimeout, s.cfg.Dialer.Timeout))
 	defer cancel()
 	t, err := topology.Find(ctx, s.cfg.Dialer, seeds, learned)
 	if err != nil {

@@ -15,6 +15,7 @@ type Stage string
 const (
 	StageStarting   Stage = "starting"
 	StageConnecting Stage = "connecting"
+	StageParked     Stage = "waiting before the next resynchronisation"
 	StageWaiting    Stage = "waiting for the snapshot"
 	StageReceiving  Stage = "snapshot"
 	StageStreaming  Stage = "streaming"
@@ -74,6 +75,11 @@ func (t *ShardStatus) stage(s Stage) { t.update(func(n *Snapshot) { n.Stage = s 
 
 func (t *ShardStatus) linkLost(err error) {
 	t.update(func(n *Snapshot) { n.LastError = err.Error() })
+}
+
+// parked: resynchronising waits, because of err.
+func (t *ShardStatus) parked(err error) {
+	t.update(func(n *Snapshot) { n.Stage, n.LastError = StageParked, err.Error() })
 }
 
 func (t *ShardStatus) linked(addr string, skew, within time.Duration) {

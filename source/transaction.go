@@ -134,6 +134,9 @@ func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {
 	if err := p.failed.Load(); err != nil {
 		return fmt.Errorf("commit transaction: %w", *err)
 	}
+	if err := p.gate.mayCommit(); err != nil {
+		return err
+	}
 	if err := p.cl.EndTransaction(p.work, kgo.TryCommit); err != nil {
 		// Whether it was committed is unknown: the next session fences, and reads it from the topic.
 		return fmt.Errorf("end transaction: %w", err)

@@ -254,3 +254,26 @@ func TestGateCutsBetweenUnitsAndBeginsANewEpoch(t *testing.T) {
 		return at, nil
 	})
 }
+
+func TestAGateThatIsRevokedLetsNothingBeCommitted(t *testing.T) {
+	g := newGate()
+	g.set(true)
+	if err := g.mayCommit(); err != nil {
+		t.Fatal(err)
+	}
+	_ = g.cut(func(event.Position) error { g.revoke(); return nil })
+	if err := g.mayCommit(); !errors.Is(err, errRevoked) {
+		t.Errorf("commit: %v", err)
+	}
+	if _, err := g.pass(nil); !errors.Is(err, errRevoked) {
+		t.Errorf("pass: %v", err)
+	}
+	g.move(event.Position{Offset: 7})
+	if err := g.mayCommit(); !errors.Is(err, errRevoked) {
+		t.Errorf("commit of the same session: %v", err)
+	}
+	g.stand(event.Position{Offset: 5})
+	if err := g.mayCommit(); err != nil {
+		t.Errorf("commit of the next session: %v", err)
+	}
+}
