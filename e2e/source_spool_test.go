@@ -1,0 +1,117 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/redriver/redriver/internal/testkit"
+	"github.com/redriver/redriver/internal/testkit/kafkatest"
+)
+
+const saysStalled = "the spool takes no more"
+
+// Kafka is away, and the spool is full, or its disk cannot be used, or its folder is removed under it or between two runs:
+// the source says so and goes on by itself, with nothing lost and without a snapshot.
+func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
+	t.Parallel()
+	w := testkit.New(t)
+	source := sourceCluster(w, 1, 0)
+	dir := t.TempDir()
+	broker, err := kafkatest.StartFake(filepath.Join(dir, "kafka"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := broker.Port()
+	t.Cleanup(func() { broker.Close() })
+	back := func(t *testing.T) {
+		t.Helper()
+		if broker, err = kafkatest.StartFakeOn(filepath.Join(dir, "kafka"), port); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// 1 MiB of memory, 4 MiB of disk.
+	c := carryUnderLoad(t, w, broker.Addr(), source, "spool.memory.bytes", "1MiB", "spool.disk.bytes", "4MiB", "unit.max.bytes", "2MiB")
+	spool := filepath.Join(c.dir, "data", "spool", "from", "shard-1")
+	full := c.says(saysFull)
+	write := func(t *testing.T, mb int) {
+		t.Helper()
+		for i := range 8 * mb {
+			if err := source.Client().Set(t.Context(), fmt.Sprintf("filler:%d", i), string(make([]byte, 128<<10)), 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	t.Run("full", func(t *testing.T) {
+		broker.Close()
+		write(t, 8)
+		c.hears(1, saysStalled)
+		if c.says("are full") == 0 {
+			t.Error("it does not say why")
+		}
+		back(t)
+		c.arrives()
+		if c.says("the spool takes bytes again") == 0 {
+			t.Error("it does not say when that is over")
+		}
+	})
+	t.Run("disk unusable", func(t *testing.T) {
+		if err := os.RemoveAll(spool); err != nil {
+			t.Fatal(err)
+		}
+		// For a file of that name not even root can write there.
+		if err := os.WriteFile(spool, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		broker.Close()
+		write(t, 3)
+		c.hears(1, "its disk cannot be used")
+		if err := os.Remove(spool); err != nil {
+			t.Fatal(err)
+		}
+		w.Eventually(30*time.Second, "the spool uses its disk", func() error {
+			_, err := os.Stat(spool)
+			return err
+		})
+		back(t)
+		c.arrives()
+	})
+	t.Run("removed while it is used", func(t *testing.T) {
+		broker.Close()
+		write(t, 3)
+		w.Eventually(30*time.Second, "the spool uses its disk", func() error {
+			files, err := filepath.Glob(filepath.Join(spool, "*"))
+			if err == nil && len(files) == 0 {
+				err = fmt.Errorf("no files in %s", spool)
+			}
+			return err
+		})
+		if err := os.RemoveAll(spool); err != nil {
+			t.Fatal(err)
+		}
+		write(t, 2)
+		back(t)
+		c.arrives()
+	})
+	if n := c.says(saysFull) - full; n != 0 {
+		t.Errorf("%d new generations, though the spool held all", n)
+	}
+	t.Run("removed between two runs", func(t *testing.T) {
+		broker.Close()
+		write(t, 3)
+		c.from.Kill()
+		if err := os.RemoveAll(spool); err != nil {
+			t.Fatal(err)
+		}
+		back(t)
+		c.from = c.run(c.fromConfig)
+		c.arrives()
+		if n := c.says(saysFull); n != 0 {
+			t.Errorf("%d new generations, though the master had what the spool held", n)
+		}
+	})
+	c.settle()
+}
