@@ -36,6 +36,17 @@ const (
 	SweepKeep SweepPolicy = "keep"
 )
 
+// LogLostPolicy says what happens when the log no longer holds what a sink has to read.
+type LogLostPolicy string
+
+// The policies for a log that was cut off by retention.
+const (
+	// LogLostStop stops and says what is lost. It is the default.
+	LogLostStop LogLostPolicy = "stop"
+	// LogLostSnapshot starts again at the newest complete snapshots in the log, and waits for them if need be.
+	LogLostSnapshot LogLostPolicy = "snapshot"
+)
+
 // Config says what a sink reads and where it writes. Zero values mean the defaults given.
 type Config struct {
 	// Name of the sink: [A-Za-z0-9._-]+. It names the consumer group and the sink's own keys in the target, so a name
@@ -60,6 +71,9 @@ type Config struct {
 	// SweepMax is the part of a shard's keys in one partition that a sweep may remove: above it, and above 100 keys, the
 	// sink stops and asks. Default 0.2; 1 switches the breaker off.
 	SweepMax float64
+
+	// LogLost is LogLostStop by default.
+	LogLost LogLostPolicy
 
 	// Functions says what is done about the source's libraries of functions: FunctionsReplace by default.
 	Functions FunctionsPolicy
@@ -142,6 +156,11 @@ func (c Config) Validate() error {
 	default:
 		fault("sweep %q: want delete, report or keep", c.Sweep)
 	}
+	switch c.LogLost {
+	case "", LogLostStop, LogLostSnapshot:
+	default:
+		fault("lost log %q: want stop or snapshot", c.LogLost)
+	}
 	switch c.ExpiryMode {
 	case "", ExpiryHold:
 	case ExpiryImport:
@@ -189,6 +208,7 @@ func (c Config) Validate() error {
 func (c Config) withDefaults() Config {
 	defaultTo(&c.ExistingKeys, ExistingRefuse)
 	defaultTo(&c.Sweep, SweepDelete)
+	defaultTo(&c.LogLost, LogLostStop)
 	defaultTo(&c.ExpiryMode, ExpiryHold)
 	defaultTo(&c.Overdue, OverdueRefuse)
 	defaultTo(&c.Unsupported, UnsupportedStop)

@@ -71,6 +71,14 @@ func (e *LostError) Error() string {
 // Class is Stop.
 func (e *LostError) Class() Class { return Stop }
 
+// awaitError is a LostError that a snapshot in the log will end.
+type awaitError struct{ lost *LostError }
+
+func (e *awaitError) Error() string { return e.lost.Error() }
+
+// Class is Retry.
+func (e *awaitError) Class() Class { return Retry }
+
 // StartError tells why a partition must not start.
 type StartError struct {
 	Partition int32

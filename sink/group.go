@@ -64,6 +64,13 @@ func (l *lease) ok() bool {
 	return time.Now().Before(l.until)
 }
 
+// begun tells whether the lease has held before.
+func (l *lease) begun() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.until.IsZero()
+}
+
 // wait returns once the lease holds.
 func (l *lease) wait(ctx context.Context) error {
 	for {
@@ -233,11 +240,14 @@ func (g *group) prove(ctx context.Context) error {
 	return nil
 }
 
-// fatal are errors of the group that no waiting heals.
-var fatal = []error{
-	kerr.InvalidSessionTimeout, kerr.GroupAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.InconsistentGroupProtocol,
-	kerr.InvalidGroupID, kerr.FencedInstanceID, kerr.SaslAuthenticationFailed, kerr.GroupMaxSizeReached,
-}
+// fatal are errors of the group that no waiting heals. refusals are so at the start alone: a right that was there and was
+// taken away is given back, and nothing is written meanwhile.
+var (
+	fatal = []error{
+		kerr.InvalidSessionTimeout, kerr.InconsistentGroupProtocol, kerr.InvalidGroupID, kerr.FencedInstanceID, kerr.GroupMaxSizeReached,
+	}
+	refusals = []error{kerr.GroupAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.SaslAuthenticationFailed}
+)
 
 // watch polls for what the group's client has to say, there are no records, until ctx ends or it is fatal.
 func (g *group) watch(ctx context.Context) error {
@@ -246,15 +256,17 @@ func (g *group) watch(ctx context.Context) error {
 			if ctx.Err() != nil {
 				break
 			}
-			for _, f := range fatal {
-				if errors.Is(e.Err, f) {
-					return classed(Stop, "take part in group %s: %w", g.name, e.Err)
-				}
+			if isOneOf(e.Err, fatal) || isOneOf(e.Err, refusals) && !g.lease.begun() {
+				return classed(Stop, "take part in group %s: %w", g.name, e.Err)
 			}
 			g.s.warn("trouble with the consumer group", e.Err)
 		}
 	}
 	return context.Cause(ctx)
+}
+
+func isOneOf(err error, list []error) bool {
+	return slices.ContainsFunc(list, func(e error) bool { return errors.Is(err, e) })
 }
 
 const commitInterval = time.Second

@@ -43,6 +43,11 @@ func (w *worker) begin(ctx context.Context) error {
 		return err
 	}
 	w.adopt(plan, stale)
+	if plan.lost != nil {
+		if err := w.unlinkStages(ctx, plan); err != nil {
+			return err
+		}
+	}
 	if plan.isNew {
 		// Nothing may be sent before every node has a watermark: a crash in between would look like a target that was
 		// wiped in part.

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/rdb"
+	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/slot"
 )
 
@@ -146,4 +148,20 @@ func (c *chunkReader) Read(p []byte) (int, error) {
 	n := copy(p, c.r.piece)
 	c.r.piece = c.r.piece[n:]
 	return n, nil
+}
+
+// unlinkStages removes what values left behind whose other pieces will not be met: the partition starts behind them.
+func (w *worker) unlinkStages(ctx context.Context, p startPlan) error {
+	var runs []*run
+	for i := range w.slots.Len() {
+		s := w.slots.First + slot.Slot(i)
+		args := [][]byte{[]byte("UNLINK")}
+		for shard := range p.begins {
+			args = append(args, own.StagingKey(w.s.cfg.Name, uint64(shard)+1, s))
+		}
+		runs = append(runs, &run{slot: s, units: []*unit{{
+			offset: noneDone, slot: s, key: args[1], commands: resp.AppendCommandBytes(nil, args...), count: 1, blind: true,
+		}}})
+	}
+	return w.apply(ctx, runs, p.offset)
 }

@@ -255,6 +255,15 @@ func (s *Sink) warn(what string, err error) {
 	}
 }
 
+// sameTopic checks that the topic is the one that the sink began with: offsets of one that was made again mean something else.
+func (s *Sink) sameTopic(ctx context.Context, in *startInput) error {
+	t, err := kafka.Describe(ctx, s.adm, s.topic.Name)
+	if err == nil && t.ID != s.topic.ID {
+		err = in.otherLog("topic %s was deleted and made again", s.topic.Name)
+	}
+	return err
+}
+
 // logBounds are the first offset of a partition and the one behind its last.
 func (s *Sink) logBounds(ctx context.Context, partition int32) (begin, end int64, err error) {
 	starts, err := s.adm.ListStartOffsets(ctx, s.topic.Name)
@@ -316,16 +325,6 @@ func (s *Sink) readOffsets(ctx context.Context, fresh time.Duration) (*offsets.S
 	if s.offsets != nil && time.Since(s.offsetsTime) < fresh {
 		return s.offsets, nil
 	}
-	return s.readOffsetsLocked(ctx)
-}
-
-func (s *Sink) readOffsetsAgain(ctx context.Context) (*offsets.State, error) {
-	s.offsetsMu.Lock()
-	defer s.offsetsMu.Unlock()
-	return s.readOffsetsLocked(ctx)
-}
-
-func (s *Sink) readOffsetsLocked(ctx context.Context) (*offsets.State, error) {
 	state := &offsets.State{}
 	topic := offsets.Topic(s.cfg.Prefix)
 	if _, err := kafka.Describe(ctx, s.adm, topic); errors.Is(err, kafka.ErrNoTopic) {

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -57,6 +58,8 @@ type startPlan struct {
 	generations map[event.Shard]event.Generation
 	// moved are slots that only a watermark of another node vouches for: they were moved while no sink ran.
 	moved slot.Set
+	// lost is set if the log did not reach back, and the partition starts at a snapshot in place of where it was.
+	lost *LostError
 }
 
 const noneDone int64 = -1
@@ -98,12 +101,16 @@ func (in *startInput) refuse(hint, format string, args ...any) error {
 	return &StartError{Partition: in.partition, Why: fmt.Sprintf(format, args...), Hint: hint}
 }
 
+func (in *startInput) otherLog(format string, args ...any) error {
+	return in.refuse("give the sink another name and an empty target, or bring the old topic back",
+		"the target was filled from another log: "+format, args...)
+}
+
 // sameLog checks that what lies in the target was written from this topic.
 func (in *startInput) sameLog() error {
 	check := func(topicID string, partition int32) error {
 		if topicID != in.topicID {
-			return in.refuse("give the sink another name and an empty target, or bring the old topic back",
-				"the target was filled from another log: topic id %s, this is %s", topicID, in.topicID)
+			return in.otherLog("topic id %s, this is %s", topicID, in.topicID)
 		}
 		if partition != in.partition {
 			return in.refuse("the number of partitions of a log never changes: give the sink another name and an empty target",
@@ -155,6 +162,47 @@ func (in *startInput) startNew(p *startPlan) error {
 
 // startAgain starts at the least watermark.
 func (in *startInput) startAgain(p *startPlan) error {
+	if err := in.continued(p); err != nil {
+		return err
+	}
+	if p.offset < in.logBegin {
+		return &LostError{
+			Topic: in.topic, Partition: in.partition, From: p.offset, To: in.logBegin,
+			Hint: "what these offsets held never reached the target: set log.lost to snapshot to start again from the newest snapshot in the log, " +
+				"or empty the target and start anew, and give the topic a longer retention",
+		}
+	}
+	return in.notAhead(p.offset)
+}
+
+// decideAnew decides where a partition starts that decideStart refused with lost: at the newest complete snapshot of every
+// shard. They bring the state at their begins, whatever lies between here and there, and their sweeps remove what is no longer
+// in it. What is applied stays skipped.
+func decideAnew(in startInput, lost *LostError) (startPlan, error) {
+	p := startPlan{done: make([]int64, in.slots.Len()), lost: lost}
+	for i := range p.done {
+		p.done[i] = noneDone
+	}
+	if err := errors.Join(in.continued(&p), in.notAhead(0)); err != nil {
+		return startPlan{}, err
+	}
+	ready := len(in.boundaries) > 0 && !in.unready
+	p.begins, p.offset = map[event.Shard]int64{}, in.logEnd
+	for _, b := range in.boundaries {
+		begin := b.Begin[in.partition]
+		p.begins[b.Shard] = begin
+		p.offset = min(p.offset, begin)
+		ready = ready && begin >= in.logBegin
+	}
+	if !ready {
+		return startPlan{}, fmt.Errorf("wait for a complete snapshot of every shard behind offset %d: %w", in.logBegin, &awaitError{lost})
+	}
+	in.raiseToCheckpoints(&p)
+	return p, nil
+}
+
+// continued takes over what the watermarks say.
+func (in *startInput) continued(p *startPlan) error {
 	var missing slot.Set
 	first := true
 	for i := range p.done {
@@ -194,28 +242,22 @@ func (in *startInput) startAgain(p *startPlan) error {
 	slices.Sort(p.settled)
 	slices.Sort(p.refused)
 	p.refused = slices.Compact(p.refused)
-	switch {
-	case p.offset < in.logBegin:
-		return &LostError{
-			Topic: in.topic, Partition: in.partition, From: p.offset, To: in.logBegin,
-			Hint: "what these offsets held never reached the target: empty it and start anew from a snapshot, and give the topic a longer retention",
-		}
-	case in.ahead(p.offset):
-		return in.refuse(hintLostEnd,
-			"the target has everything before offset %d, and the log ends at %d", p.offset, in.logEnd)
-	}
 	return nil
 }
 
-// ahead tells whether the target has more than the log: then what is written to the log from now on would count as applied.
-func (in *startInput) ahead(offset int64) bool {
+// notAhead refuses a target that has more than the log: what is written to the log from now on would count as applied.
+func (in *startInput) notAhead(offset int64) error {
 	for _, m := range in.watermarks {
 		offset = max(offset, m.applied)
 	}
 	for _, c := range in.checkpoints {
 		offset = max(offset, c.offset+1)
 	}
-	return offset > in.logEnd
+	if offset <= in.logEnd {
+		return nil
+	}
+	return in.refuse(hintLostEnd,
+		"the target has everything before offset %d, and the log ends at %d", offset, in.logEnd)
 }
 
 // watermarkOf finds the watermark that vouches for most of a slot, nil if none does. One on the slot's own node goes

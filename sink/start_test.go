@@ -216,6 +216,63 @@ func TestDecideStart(t *testing.T) {
 	}
 }
 
+// TestDecideAnew: the log begins at 600, behind everything that the target has.
+func TestDecideAnew(t *testing.T) {
+	boundary := func(shard event.Shard, begin int64) offsets.Boundary {
+		return offsets.Boundary{Shard: shard, Begin: map[int32]int64{0: begin}}
+	}
+	lost := &LostError{Topic: "p.changes", From: 500, To: 600}
+	for _, c := range []struct {
+		name       string
+		boundaries []offsets.Boundary
+		unready    bool
+		checkpoint int64 // of slot 1
+		offset     int64
+		done       []int64
+		class      Class // of the error, if offset is 0
+	}{
+		{name: "none yet", checkpoint: 505, class: Retry},
+		{name: "too old", boundaries: []offsets.Boundary{boundary(1, 599)}, checkpoint: 505, class: Retry},
+		{name: "one of two is too old", boundaries: []offsets.Boundary{boundary(1, 700), boundary(2, 400)}, checkpoint: 505, class: Retry},
+		{name: "a shard without", boundaries: []offsets.Boundary{boundary(1, 700)}, unready: true, checkpoint: 505, class: Retry},
+		{name: "more than the log", boundaries: []offsets.Boundary{boundary(1, 700)}, checkpoint: 1000, class: Stop},
+		{
+			name: "found", boundaries: []offsets.Boundary{boundary(1, 700), boundary(2, 600)}, checkpoint: 505,
+			offset: 600, done: []int64{499, 505, 499, 499},
+		},
+		{
+			name: "a slot is further", boundaries: []offsets.Boundary{boundary(1, 700)}, checkpoint: 720,
+			offset: 700, done: []int64{499, 720, 499, 499},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := decideAnew(startInput{
+				topic: "p.changes", topicID: "T", slots: slot.Range{First: 0, Last: 3}, logBegin: 600, logEnd: 1000,
+				checkpoints: map[slot.Slot]checkpoint{1: {topicID: "T", offset: c.checkpoint}},
+				watermarks: map[slot.Slot]watermark{
+					0: {topicID: "T", restart: 500, applied: 500, sent: 510, settled: []event.Shard{1}, slots: slotsOf(t, "0-3")},
+				},
+				owner: func(slot.Slot) string { return "a" }, boundaries: c.boundaries, unready: c.unready,
+			}, lost)
+			if c.offset == 0 {
+				if err == nil || classOf(err) != c.class {
+					t.Fatalf("got %+v, %v", got, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.offset != c.offset || !reflect.DeepEqual(got.done, c.done) || got.lost != lost || got.isNew || len(got.begins) != len(c.boundaries) {
+				t.Errorf("got %+v", got)
+			}
+			if !reflect.DeepEqual(got.settled, []event.Shard{1}) {
+				t.Errorf("a target that was filled before counts as new: settled %v", got.settled)
+			}
+		})
+	}
+}
+
 func TestRecordsOfTheTarget(t *testing.T) {
 	for _, m := range []watermark{
 		{topicID: "AbC-_", partition: 7, restart: 1, applied: 2, sent: 3, slots: slotsOf(t, "0-5 9")},

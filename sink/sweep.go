@@ -128,14 +128,14 @@ func (w *worker) mayRemove(ctx context.Context, c *control, keys, ghosts int64) 
 // emptied tells whether the whole shard has no key in that generation: then few keys in each of many partitions are the
 // whole copy.
 func (s *Sink) emptied(ctx context.Context, c *control) (bool, error) {
-	state, err := s.readOffsets(ctx)
+	state, err := s.readOffsets(ctx, offsetsFresh)
 	if err != nil {
 		return false, err
 	}
 	b, ok := state.Boundary(uint32(c.shard), uint32(c.generation))
 	if !ok {
 		// What was read before may be older than the snapshot's end, with which its boundary was committed.
-		if state, err = s.readOffsetsAgain(ctx); err != nil {
+		if state, err = s.readOffsets(ctx, 0); err != nil {
 			return false, err
 		}
 		b, ok = state.Boundary(uint32(c.shard), uint32(c.generation))

@@ -278,8 +278,14 @@ func (w *worker) applyBatch(ctx context.Context, b *batch) error {
 
 // plan reads what the target says and decides where to start.
 func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
-	in := startInput{topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf, group: GroupName(w.s.cfg.Name), hold: w.s.cfg.ExpiryHold, single: w.shape.single, databases: w.shape.databases()}
-	var err error
+	in := startInput{
+		topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf, group: GroupName(w.s.cfg.Name),
+		hold: w.s.cfg.ExpiryHold, single: w.shape.single, databases: w.shape.databases(),
+	}
+	err := w.s.sameTopic(ctx, &in)
+	if err != nil {
+		return startPlan{}, nil, err
+	}
 	if in.checkpoints, in.watermarks, err = w.readOwn(); err != nil {
 		return startPlan{}, nil, err
 	}
@@ -302,6 +308,12 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 	}
 	w.stat.end.Store(in.logEnd)
 	plan, err := decideStart(in)
+	if lost, ok := errors.AsType[*LostError](err); ok && w.s.cfg.LogLost == LogLostSnapshot {
+		if in.boundaries, in.unready, err = w.s.boundaries(ctx, w.partition); err != nil {
+			return startPlan{}, nil, err
+		}
+		plan, err = decideAnew(in, lost)
+	}
 	if err != nil {
 		return startPlan{}, nil, err
 	}
@@ -340,6 +352,9 @@ func (w *worker) wasFilled(ctx context.Context) (bool, error) {
 
 // adopt starts reading as planned.
 func (w *worker) adopt(p startPlan, stale []slot.Slot) {
+	if p.lost != nil {
+		w.log.Warn("the log no longer reaches back: the partition starts at the newest snapshot, whose sweep removes what is gone", slog.Any("lost", p.lost))
+	}
 	w.log.Info("partition starts", slog.Int64("offset", p.offset), slog.Bool("new", p.isNew),
 		slog.Int64("window_end", p.window), slog.Int64("epoch", w.epoch))
 	w.dropIntake()
