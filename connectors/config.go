@@ -176,6 +176,7 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		ExistingKeys:   sink.ExistingKeys(v.text("target.existing.keys")),
 		Sweep:          sink.SweepPolicy(v.text("sweep.policy")),
 		SweepMax:       v.fraction("sweep.max"),
+		LogLost:        sink.LogLostPolicy(v.text("log.lost")),
 		Unsupported:    sink.UnsupportedPolicy(v.text("target.unsupported")),
 		Functions:      sink.FunctionsPolicy(v.text("target.functions")),
 		ExpiryMode:     mode,

@@ -156,7 +156,7 @@ func refused(err error) bool {
 
 func codeOfLog(err error) Code {
 	switch {
-	case is[*kafka.MismatchError](err):
+	case is[*kafka.MismatchError](err), is[*source.PartitionsError](err), errors.Is(err, source.ErrUnknownLog):
 		return CodeTopic
 	case is[*sink.LostError](err):
 		return CodeLogLost

@@ -281,6 +281,12 @@ func applyKeys() []Key {
 			Doc: "Largest part of a shard's keys that a sweep may remove; above it the sink stops and asks. Also as a percentage, `20%`; 1 switches this off.",
 		},
 		{
+			Name: "log.lost", Type: TypeChoice, Default: string(sink.LogLostStop), Choices: []string{string(sink.LogLostStop), string(sink.LogLostSnapshot)},
+			Doc: "What happens when the log no longer holds what the sink has to read next, because retention removed it while the sink was away: " +
+				"stop and say what is lost, or start again at the newest complete snapshot, whose sweep removes what was deleted meanwhile. If the log " +
+				"has none, the sink waits for one: `redriver resync` has the source take it.",
+		},
+		{
 			Name: "target.functions", Type: TypeChoice, Default: string(sink.FunctionsReplace),
 			Choices: []string{string(sink.FunctionsReplace), string(sink.FunctionsSkip), string(sink.FunctionsStop)},
 			Doc: "Libraries of functions: replace those of the target by the source's, and remove what the source removes, `FUNCTION FLUSH` included; " +

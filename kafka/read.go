@@ -37,6 +37,9 @@ func Spans(ctx context.Context, adm *kadm.Client, topic string) (map[int32]Span,
 	spans := map[int32]Span{}
 	for p, end := range ends[topic] {
 		start, ok := starts.Lookup(topic, p)
+		if errors.Is(end.Err, kerr.UnknownTopicOrPartition) {
+			return nil, fmt.Errorf("list offsets of %s/%d: %w", topic, p, ErrNoTopic)
+		}
 		if err := errors.Join(end.Err, start.Err); err != nil {
 			return nil, fmt.Errorf("list offsets of %s/%d: %w", topic, p, err)
 		}

@@ -152,15 +152,28 @@ func awaitLeaders(ctx context.Context, adm *kadm.Client, name string) (Topic, er
 	}
 }
 
-func checkSettings(ctx context.Context, adm *kadm.Client, spec TopicSpec, t *Topic) error {
-	configs, err := adm.DescribeTopicConfigs(ctx, spec.Name)
+// Refresh reads an existing topic again: what it is and what it allows may have changed since it was ensured.
+func Refresh(ctx context.Context, adm *kadm.Client, name string) (Topic, error) {
+	t, err := Describe(ctx, adm, name)
+	if err == nil {
+		_, err = t.settings(ctx, adm)
+	}
+	return t, err
+}
+
+// settings reads the topic's configuration, and takes over what is part of the topic here.
+func (t *Topic) settings(ctx context.Context, adm *kadm.Client) (map[string]string, error) {
+	configs, err := adm.DescribeTopicConfigs(ctx, t.Name)
 	if err != nil {
-		return fmt.Errorf("read configuration of topic %s: %w", spec.Name, err)
+		return nil, fmt.Errorf("read configuration of topic %s: %w", t.Name, err)
 	}
 	have := map[string]string{}
 	for _, c := range configs {
+		if errors.Is(c.Err, kerr.UnknownTopicOrPartition) {
+			return nil, fmt.Errorf("read configuration of topic %s: %w", t.Name, ErrNoTopic)
+		}
 		if c.Err != nil {
-			return fmt.Errorf("read configuration of topic %s: %w", spec.Name, c.Err)
+			return nil, fmt.Errorf("read configuration of topic %s: %w", t.Name, c.Err)
 		}
 		for _, kv := range c.Configs {
 			have[kv.Key] = kv.MaybeValue()
@@ -168,6 +181,14 @@ func checkSettings(ctx context.Context, adm *kadm.Client, spec TopicSpec, t *Top
 	}
 	if n, err := strconv.Atoi(have["max.message.bytes"]); err == nil {
 		t.MaxMessageBytes = n
+	}
+	return have, nil
+}
+
+func checkSettings(ctx context.Context, adm *kadm.Client, spec TopicSpec, t *Topic) error {
+	have, err := t.settings(ctx, adm)
+	if err != nil {
+		return err
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Settings)) {
 		want, got := spec.Settings[k], have[k]

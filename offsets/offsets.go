@@ -79,7 +79,9 @@ type Position struct {
 	Slots string `json:"slots"`
 	// Snapshot is set from the reservation of a generation until all of it is committed.
 	Snapshot *Progress `json:"snapshot,omitempty"`
-	TopicID  string    `json:"topic_id"`
+	// Renew asks for a new generation. It is set by an operator's command, and gone with the reservation of the next one.
+	Renew   bool   `json:"renew,omitempty"`
+	TopicID string `json:"topic_id"`
 	// Marks is the end of the lane's chain in each partition, this transaction included; Ends is where those partitions
 	// ended in Kafka before this transaction: a start check reads the log from there.
 	Marks map[int32]event.Mark `json:"marks"`

@@ -1,6 +1,10 @@
 package source
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/redriver/redriver/kafka"
+)
 
 // Class is what the lifecycle does about an error. It is read in one place, lane.run.
 type Class int
@@ -10,6 +14,8 @@ const (
 	Retry Class = iota
 	// Resync means: the log or the history cannot be continued; take a new generation.
 	Resync
+	// Restart means: the topics are not those that the source began with; it has to begin anew, as a whole.
+	Restart
 	// Stop means: it would happen again; an operator has to act.
 	Stop
 )
@@ -28,6 +34,9 @@ func resync(err error) error { return &classified{err, Resync} }
 func ClassOf(err error) Class {
 	if c, ok := errors.AsType[*classified](err); ok {
 		return c.class
+	}
+	if errors.Is(err, kafka.ErrNoTopic) {
+		return Restart
 	}
 	return Retry
 }

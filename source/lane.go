@@ -74,7 +74,7 @@ func (l *lane) run(ctx context.Context) error {
 			return err
 		}
 		switch ClassOf(err) {
-		case Stop:
+		case Stop, Restart:
 			l.status.laneFailed(err)
 			return err
 		case Resync:
@@ -110,6 +110,9 @@ func (l *lane) session(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := l.refresh(ctx); err != nil {
+		return err
+	}
 	cl, err := l.cfg.Kafka.Client(
 		kgo.TransactionalID(offsets.TransactionalID(l.cfg.Connector, l.shard)),
 		kgo.TransactionTimeout(l.cfg.TransactionTimeout),
@@ -140,11 +143,14 @@ func (l *lane) session(ctx context.Context) error {
 	p := newPublisher(work, l, cl, pos, uint64(producerID)<<16|uint64(uint16(epoch)))
 	found, err := l.checkLog(ctx, pos)
 	p.stands(found)
+	if err == nil && pos.Renew {
+		err = resync(errAsked)
+	}
 	if err != nil {
 		if ClassOf(err) != Resync {
 			return err
 		}
-		l.log.Warn("the log does not hold what the position says: a new generation follows", slog.Any("error", err))
+		l.log.Warn("the log is not continued: a new generation follows", slog.Any("error", err))
 		p.damaged(found)
 		if last, ok := l.spool.Last(); ok {
 			l.passed = max(l.passed, last.Number)
@@ -159,6 +165,20 @@ func (l *lane) session(ctx context.Context) error {
 		close(l.ready)
 	}
 	return p.run(ctx, at)
+}
+
+// refresh looks at the data topic again. How large its records may be can change at any time; a topic that was deleted is
+// made again by a new start of the source, which then finds that the position speaks of another one.
+func (l *lane) refresh(ctx context.Context) error {
+	t, err := kafka.Refresh(ctx, l.adm, l.topic.Name)
+	if err != nil {
+		return err
+	}
+	if t.ID != l.topic.ID {
+		return &classified{fmt.Errorf("topic %s was deleted and made again (id %s, not %s)", t.Name, t.ID, l.topic.ID), Restart}
+	}
+	l.topic.MaxMessageBytes = t.MaxMessageBytes
+	return nil
 }
 
 const (

@@ -95,9 +95,9 @@ func (r *registry) mustBeEmpty(ctx context.Context) error {
 	}
 	for p, s := range spans {
 		if s.End > 0 {
-			return stop(fmt.Errorf("check topic %s: partition %d holds records, and %s knows nothing of connector %s: "+
+			return stop(fmt.Errorf("check topic %s: %w: partition %d holds records, and %s knows nothing of connector %s: "+
 				"either the log belongs to another connector, or the offsets topic was lost; use a new topic.prefix, or delete both topics",
-				r.topic.Name, p, offsets.Topic(r.cfg.Prefix), r.cfg.Connector))
+				r.topic.Name, ErrUnknownLog, p, offsets.Topic(r.cfg.Prefix), r.cfg.Connector))
 		}
 	}
 	return nil
@@ -117,6 +117,9 @@ func (r *registry) own(ctx context.Context) error {
 
 // ErrTakenOver tells that another worker publishes for the connector now.
 var ErrTakenOver = errors.New("another worker has taken over")
+
+// ErrUnknownLog tells that the data topic holds records and the offsets topic nothing of the connector.
+var ErrUnknownLog = errors.New("the log is not known")
 
 // PartitionsError tells that the data topic has another number of partitions than when the connector began.
 type PartitionsError struct {
@@ -223,15 +226,20 @@ func (r *registry) write(ctx context.Context, cl *kgo.Client) error {
 	if err != nil {
 		return err
 	}
-	if err := cl.BeginTransaction(); err != nil {
-		return fmt.Errorf("write registry: %w", err)
-	}
 	rec := &kgo.Record{Topic: offsets.Topic(r.cfg.Prefix), Partition: offsets.RegistryPartition, Key: key, Value: value}
-	if err := cl.ProduceSync(ctx, rec).FirstErr(); err != nil {
-		return fmt.Errorf("write registry: %w", errors.Join(err, cl.EndTransaction(ctx, kgo.TryAbort)))
-	}
-	if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	if err := writeAlone(ctx, cl, rec); err != nil {
 		return fmt.Errorf("write registry: %w", err)
 	}
 	return nil
+}
+
+// writeAlone commits one record in a transaction of its own.
+func writeAlone(ctx context.Context, cl *kgo.Client, rec *kgo.Record) error {
+	if err := cl.BeginTransaction(); err != nil {
+		return err
+	}
+	if err := cl.ProduceSync(ctx, rec).FirstErr(); err != nil {
+		return errors.Join(err, cl.EndTransaction(ctx, kgo.TryAbort))
+	}
+	return cl.EndTransaction(ctx, kgo.TryCommit)
 }

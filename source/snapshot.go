@@ -47,7 +47,7 @@ func (p *publisher) reserve(sec spool.Section) error {
 	next.Generation++
 	next.Shard = p.shard
 	next.Slots = p.slots.String()
-	next.Snapshot = &offsets.Progress{}
+	next.Snapshot, next.Renew = &offsets.Progress{}, false
 	p.cur = event.Position{ReplID: sec.ReplID, Offset: sec.Offset}
 	next.Position = p.cur
 	p.in.db = 0

@@ -109,7 +109,7 @@ every write, in the order of its slot, once.
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{err, c.CommandPath()} })
-	root.AddCommand(a.runCommand(), a.syncCommand(), a.demoCommand(), a.finishCommand(), a.verifyCommand(), a.configCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.syncCommand(), a.demoCommand(), a.finishCommand(), a.resyncCommand(), a.verifyCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 
