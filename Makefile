@@ -3,8 +3,10 @@ SHELL := bash
 GOLANGCI := bin/golangci-lint-v2.15.0
 FUZZTIME ?= 30s
 SOAK ?= 30m
+SEEDS ?= 1000
+FROM ?= 0
 
-.PHONY: help build servers test race e2e fuzz planted large long matrix lint fmt bench bench-verify bench-rdb demo soak clean
+.PHONY: help build servers test race e2e fuzz sim planted large long matrix lint fmt bench bench-verify bench-rdb demo soak clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -67,6 +69,9 @@ bench-rdb: servers ## the benchmark of reading RDB files; BENCHFLAGS="-rdb-parse
 
 demo: build ## two clusters, one copied into the other, to look at
 	bin/redriver demo
+
+sim: ## the simulation, SEEDS (1000) of it from FROM (0) on; SEED=n runs one and shows its log
+	@set -o pipefail; $(if $(SEED),REDRIVER_SIM_SEED=$(SEED),REDRIVER_SIM_SEEDS=$(SEEDS) REDRIVER_SIM_FROM=$(FROM)) go test -count=1 -timeout=0 -v -run '^TestSim' $(TESTFLAGS) ./internal/sim | grep -v '^ *\(--- PASS\|=== RUN\)'
 
 soak: servers ## the long random test, for SOAK (30m)
 	SOAK=$(SOAK) go test -count=1 -timeout=0 -v -run '^TestSoak' ./e2e/...

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -32,6 +33,8 @@ type Config struct {
 	TLS *tls.Config `json:"-"`
 	// SASL is how we authenticate; the zero value means we do not.
 	SASL SASL
+	// Dial opens the connections; nil means TCP. TLS is not laid over it.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`
 }
 
 // SASL names a user and how it proves itself.
@@ -86,7 +89,10 @@ func (c Config) Client(opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.DialTimeout(dialTimeout),
 		kgo.BrokerMaxReadBytes(brokerMaxReadBytes),
 	}
-	if c.TLS != nil {
+	switch {
+	case c.Dial != nil:
+		base = append(base, kgo.Dialer(c.Dial))
+	case c.TLS != nil:
 		base = append(base, kgo.DialTLSConfig(c.TLS))
 	}
 	sasl, err := c.SASL.option()

@@ -238,8 +238,16 @@ func writeAlone(ctx context.Context, cl *kgo.Client, rec *kgo.Record) error {
 	if err := cl.BeginTransaction(); err != nil {
 		return err
 	}
-	if err := cl.ProduceSync(ctx, rec).FirstErr(); err != nil {
-		return errors.Join(err, cl.EndTransaction(ctx, kgo.TryAbort))
+	// Not ProduceSync: the client holds on to a record that may be in the log until a broker answers, whatever its context.
+	produced := make(chan error, 1)
+	cl.Produce(ctx, rec, func(_ *kgo.Record, err error) { produced <- err })
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case err := <-produced:
+		if err != nil {
+			return errors.Join(err, cl.EndTransaction(ctx, kgo.TryAbort))
+		}
 	}
 	return cl.EndTransaction(ctx, kgo.TryCommit)
 }

@@ -27,6 +27,8 @@ type Dialer struct {
 	// AddressMap says where to dial addresses that the servers tell and that cannot be reached from here, as behind NAT:
 	// host:port to host:port. All else knows the servers' own addresses only.
 	AddressMap map[string]string
+	// Dial opens the connections beneath; nil means TCP.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`
 }
 
 // DialContext opens a connection to addr ("host:port"), protected if there is TLS. It does not authenticate: whoever
@@ -34,12 +36,15 @@ type Dialer struct {
 func (d *Dialer) DialContext(ctx context.Context, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout())
 	defer cancel()
-	var nd net.Dialer
+	dial := d.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	to := addr
 	if mapped, ok := d.AddressMap[addr]; ok {
 		to = mapped
 	}
-	conn, err := nd.DialContext(ctx, "tcp", to)
+	conn, err := dial(ctx, "tcp", to)
 	if err != nil {
 		return nil, newError(addr, "dial", err)
 	}

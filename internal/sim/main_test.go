@@ -1,0 +1,89 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func TestMain(m *testing.M) {
+	// A run is short and leaves all its memory behind.
+	debug.SetGCPercent(400)
+	redis.SetLogger(quiet{})
+	os.Exit(m.Run())
+}
+
+// quiet drops what the client of Redis says of every connection that is refused.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
+const (
+	// seedsEach is how many seeds a simulation has in a plain run, unless budget ends first.
+	seedsEach = 1000
+	budget    = 10 * time.Second
+	// together is how many make one subtest, so that a panic tells about where it was.
+	together = 20
+)
+
+// run is one run of a scenario, within a bubble.
+type run func(t *testing.T, seed uint64, log io.Writer) error
+
+// simulate runs the seeds that the environment asks for: REDRIVER_SIM_SEED one, with all that is logged;
+// REDRIVER_SIM_SEEDS so many from REDRIVER_SIM_FROM on. Without any, the first ones, as many as there is time for.
+func simulate(t *testing.T, run run) {
+	if seed, ok := number(t, "REDRIVER_SIM_SEED"); ok {
+		synctest.Test(t, func(t *testing.T) {
+			if err := run(t, seed, t.Output()); err != nil {
+				t.Error(err)
+			}
+		})
+		return
+	}
+	n, asked := number(t, "REDRIVER_SIM_SEEDS")
+	if !asked {
+		n = seedsEach
+	}
+	from, _ := number(t, "REDRIVER_SIM_FROM")
+	start := time.Now()
+	ran := uint64(0)
+	for ran < n && (asked || time.Since(start) < budget) {
+		first, last := from+ran, from+min(ran+together, n)-1
+		t.Run(fmt.Sprintf("seeds=%d-%d", first, last), func(t *testing.T) {
+			for seed := first; seed <= last; seed++ {
+				runSeed(t, seed, run)
+			}
+		})
+		ran += together
+	}
+	t.Logf("%d seeds, %.1f/s", min(ran, n), float64(min(ran, n))/time.Since(start).Seconds())
+}
+
+// runSeed runs one seed.
+func runSeed(t *testing.T, seed uint64, run run) {
+	synctest.Test(t, func(t *testing.T) {
+		if err := run(t, seed, io.Discard); err != nil {
+			t.Errorf("%v\nagain, with its log: REDRIVER_SIM_SEED=%d", err, seed)
+		}
+	})
+}
+
+func number(t *testing.T, name string) (n uint64, ok bool) {
+	text, ok := os.LookupEnv(name)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n, true
+}

@@ -1,0 +1,377 @@
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redriver/redriver/redis/resp"
+	"github.com/redriver/redriver/redis/slot"
+)
+
+// server is a fake Redis of version 7.0, the master of a shard. A deployment has one per shard at a time: its replica
+// is the promise of another one, see deployment.failOver.
+type server struct {
+	d    *deployment
+	id   string // of the node
+	addr string
+	// Fixed for the life of the server.
+	slots slot.Range
+	ln    *listener
+	wg    sync.WaitGroup
+
+	mu      sync.Mutex
+	data    *engine
+	hist    history
+	clients map[int64]*client
+	lastID  int64
+	stopped bool
+	down    chan struct{} // closed when it stops
+	// refuse, if set, answers every command in its place.
+	refuse string
+	// unknown are commands that nobody has taught it.
+	unknown map[string]bool
+	rng     *rand.Rand
+}
+
+// client is a connection as its server sees it.
+type client struct {
+	s      *server
+	id     int64
+	name   string
+	nc     net.Conn
+	multi  bool
+	dirty  bool // the transaction holds a command that was refused
+	queued [][][]byte
+	asking bool
+	acked  chan struct{} // of a replica: closed with its first acknowledgement
+	once   sync.Once
+	// killed: what it sends is discarded.
+	killed bool
+}
+
+func newServer(d *deployment, id, addr string, slots slot.Range, data *engine, h history) *server {
+	s := &server{d: d, id: id, addr: addr, slots: slots, data: data, hist: h, clients: map[int64]*client{}, unknown: map[string]bool{}, down: make(chan struct{})}
+	s.rng = rand.New(rand.NewPCG(d.seed, uint64(len(addr))))
+	s.hist.changed = make(chan struct{})
+	data.passive = false
+	data.gone = func(key string) { s.propagate([][]byte{[]byte("DEL"), []byte(key)}) }
+	return s
+}
+
+// start listens. What is connected to ends with stop.
+func (s *server) start() {
+	s.ln = s.d.net.listen(s.addr)
+	s.wg.Go(func() {
+		for {
+			nc, err := s.ln.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.lastID++
+			c := &client{s: s, id: s.lastID, nc: nc, acked: make(chan struct{})}
+			s.clients[c.id] = c
+			s.mu.Unlock()
+			s.wg.Go(c.serve)
+		}
+	})
+}
+
+// stop is a kill: connections break, nothing more is answered.
+func (s *server) stop() {
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		return
+	}
+	s.stopped = true
+	close(s.down)
+	s.hist.notify()
+	s.mu.Unlock()
+	_ = s.ln.Close()
+	s.d.net.cut(to(s.addr))
+	s.mu.Lock()
+	for _, c := range s.clients {
+		_ = c.nc.Close()
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+// write is what a local client does, unless the server is down.
+func (s *server) write(commands ...[][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.transact(commands)
+	}
+}
+
+// transact carries commands out, as one transaction if there are several, and propagates what changed something.
+func (s *server) transact(commands [][][]byte) (replies [][]byte) {
+	var effects [][][]byte
+	gone := s.data.gone
+	s.data.gone = func(key string) { effects = append(effects, [][]byte{[]byte("DEL"), []byte(key)}) }
+	for _, args := range commands {
+		reply, changed := s.command(args)
+		if changed {
+			effects = append(effects, args)
+		}
+		replies = append(replies, reply)
+	}
+	s.data.gone = gone
+	if len(effects) > 1 {
+		s.propagate([][]byte{[]byte("MULTI")})
+	}
+	for _, args := range effects {
+		s.propagate(args)
+	}
+	if len(effects) > 1 {
+		s.propagate([][]byte{[]byte("EXEC")})
+	}
+	return replies
+}
+
+func (s *server) command(args [][]byte) (reply []byte, changed bool) {
+	switch strings.ToUpper(string(args[0])) {
+	case "FLUSHALL", "FLUSHDB":
+		clear(s.data.keys)
+		return resp.AppendSimple(nil, "OK"), true
+	case "SCAN":
+		return s.scan(args), false
+	case "DBSIZE":
+		return resp.AppendInt(nil, int64(len(s.data.keys))), false
+	}
+	reply, changed, ok := s.data.do(args)
+	if !ok {
+		s.unknown[strings.ToUpper(string(bytes.Join(args[:min(2, len(args))], []byte(" "))))] = true
+		return resp.AppendError(nil, fmt.Sprintf("ERR unknown command '%s'", args[0])), false
+	}
+	return reply, changed
+}
+
+// scan answers all keys at once.
+func (s *server) scan(args [][]byte) []byte {
+	out := resp.AppendArrayHeader(nil, 2)
+	out = resp.AppendBulkString(out, "0")
+	var keys []string
+	for k := range s.data.keys {
+		if s.data.get(k) != nil {
+			keys = append(keys, k)
+		}
+	}
+	_ = args
+	slices.Sort(keys)
+	out = resp.AppendArrayHeader(out, len(keys))
+	for _, k := range keys {
+		out = resp.AppendBulkString(out, k)
+	}
+	return out
+}
+
+// serve reads commands until the connection ends.
+func (c *client) serve() {
+	defer func() {
+		_ = c.nc.Close()
+		c.s.mu.Lock()
+		delete(c.s.clients, c.id)
+		c.s.mu.Unlock()
+	}()
+	rd := resp.NewReader(c.nc, resp.Config{})
+	var out []byte
+	for {
+		cmd, err := rd.ReadCommand()
+		if err != nil {
+			if !errors.Is(err, io.EOF) && len(out) > 0 {
+				_, _ = c.nc.Write(out)
+			}
+			return
+		}
+		args := make([][]byte, len(cmd.Args))
+		for i, a := range cmd.Args {
+			args[i] = slices.Clone(a)
+		}
+		if isWord(args[0], "PSYNC") {
+			c.s.wg.Go(func() { c.replicate(args) })
+			continue
+		}
+		c.s.mu.Lock()
+		if c.s.stopped || c.killed {
+			c.s.mu.Unlock()
+			return
+		}
+		out = append(out, c.handle(args)...)
+		c.s.mu.Unlock()
+		if rd.Buffered() == 0 && len(out) > 0 {
+			if _, err := c.nc.Write(out); err != nil {
+				return
+			}
+			out = nil
+		}
+	}
+}
+
+// handle answers one command. The server's lock is held.
+func (c *client) handle(args [][]byte) []byte {
+	name := strings.ToUpper(string(args[0]))
+	if name == "REPLCONF" {
+		if isWord(args[1], "ACK") {
+			c.once.Do(func() { close(c.acked) })
+			return nil
+		}
+		return resp.AppendSimple(nil, "OK")
+	}
+	if c.s.refuse != "" {
+		return resp.AppendError(nil, c.s.refuse)
+	}
+	switch name {
+	case "MULTI":
+		c.multi, c.dirty, c.queued = true, false, nil
+		return resp.AppendSimple(nil, "OK")
+	case "DISCARD":
+		c.multi = false
+		return resp.AppendSimple(nil, "OK")
+	case "EXEC":
+		return c.exec()
+	case "ASKING":
+		c.asking = true
+		return resp.AppendSimple(nil, "OK")
+	}
+	if line := c.elsewhere(args); line != "" {
+		c.dirty = true
+		return resp.AppendError(nil, line)
+	}
+	if c.multi {
+		c.queued = append(c.queued, args)
+		return resp.AppendSimple(nil, "QUEUED")
+	}
+	if reply := c.administer(name, args); reply != nil {
+		return reply
+	}
+	return c.s.transact([][][]byte{args})[0]
+}
+
+// elsewhere is the redirection for a key of a slot that is served by another.
+func (c *client) elsewhere(args [][]byte) string {
+	if c.s.d.single {
+		return ""
+	}
+	for _, k := range keysOf(args) {
+		s := slot.Of(k)
+		if s < c.s.slots.First || s > c.s.slots.Last {
+			return fmt.Sprintf("MOVED %d %s", s, c.s.d.addrOf(s))
+		}
+	}
+	return ""
+}
+
+func (c *client) exec() []byte {
+	if !c.multi {
+		return resp.AppendError(nil, "ERR EXEC without MULTI")
+	}
+	c.multi = false
+	if c.dirty {
+		return resp.AppendError(nil, "EXECABORT Transaction discarded because of previous errors.")
+	}
+	out := resp.AppendArrayHeader(nil, len(c.queued))
+	for _, r := range c.s.transact(c.queued) {
+		out = append(out, r...)
+	}
+	return out
+}
+
+// administer answers what is about the server or the connection; nil for anything else.
+func (c *client) administer(name string, args [][]byte) []byte {
+	sub := ""
+	if len(args) > 1 {
+		sub = strings.ToUpper(string(args[1]))
+	}
+	switch name {
+	case "PING":
+		return resp.AppendSimple(nil, "PONG")
+	case "SELECT", "AUTH", "READONLY", "WAIT":
+		return resp.AppendSimple(nil, "OK")
+	case "TIME":
+		now := time.Now()
+		out := resp.AppendArrayHeader(nil, 2)
+		out = resp.AppendBulkInt(out, now.Unix())
+		return resp.AppendBulkInt(out, int64(now.Nanosecond()/1000))
+	case "INFO":
+		return resp.AppendBulkString(nil, c.s.info())
+	case "CLIENT":
+		return c.client(sub, args)
+	case "CLUSTER":
+		return c.cluster(sub)
+	}
+	return nil
+}
+
+func (c *client) client(sub string, args [][]byte) []byte {
+	s := c.s
+	switch sub {
+	case "SETNAME":
+		c.name = string(args[2])
+		return resp.AppendSimple(nil, "OK")
+	case "ID":
+		return resp.AppendInt(nil, c.id)
+	case "LIST":
+		var b strings.Builder
+		for _, id := range slices.Sorted(maps.Keys(s.clients)) {
+			fmt.Fprintf(&b, "id=%d addr=sim name=%s db=0\n", id, s.clients[id].name)
+		}
+		return resp.AppendBulkString(nil, b.String())
+	case "KILL":
+		id, _ := strconv.ParseInt(string(args[3]), 10, 64)
+		victim := s.clients[id]
+		if victim == nil {
+			return resp.AppendInt(nil, 0)
+		}
+		victim.killed = true
+		go victim.nc.Close() // ends at once
+		return resp.AppendInt(nil, 1)
+	}
+	return resp.AppendSimple(nil, "OK")
+}
+
+func (c *client) cluster(sub string) []byte {
+	if c.s.d.single {
+		return resp.AppendError(nil, "ERR This instance has cluster support disabled")
+	}
+	switch sub {
+	case "NODES":
+		return resp.AppendBulkString(nil, c.s.d.nodes(c.s))
+	case "MYID":
+		return resp.AppendBulkString(nil, c.s.id)
+	}
+	return resp.AppendError(nil, "ERR unknown subcommand '"+sub+"'")
+}
+
+func (s *server) info() string {
+	var b strings.Builder
+	mode := "cluster"
+	if s.d.single {
+		mode = "standalone"
+	}
+	fmt.Fprintf(&b, "# Server\r\nredis_version:7.0.15\r\nredis_mode:%s\r\nrun_id:%s\r\n", mode, s.id)
+	fmt.Fprintf(&b, "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n")
+	old := s.hist.old
+	if old == "" {
+		old = strings.Repeat("0", 40)
+	}
+	fmt.Fprintf(&b, "master_replid:%s\r\nmaster_replid2:%s\r\nmaster_repl_offset:%d\r\nsecond_repl_offset:%d\r\n",
+		s.hist.id, old, s.hist.end(), s.hist.second)
+	if n := len(s.data.keys); n > 0 {
+		fmt.Fprintf(&b, "# Keyspace\r\ndb0:keys=%d,expires=0,avg_ttl=0\r\n", n)
+	}
+	return b.String()
+}
