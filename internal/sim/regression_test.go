@@ -3,6 +3,7 @@ package sim
 import (
 	"io"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,10 +21,13 @@ func TestSourceStopsWithoutItsBroker(t *testing.T) {
 		w.from = newDeployment(w.net, "m", 1, false, 1)
 		defer w.from.close()
 		gone := make(chan struct{})
-		w.kafka.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, When: func(kmsg.Request) bool {
+		goes := sync.OnceFunc(func() {
 			w.net.each(to(broker), (*wire).loseAnswers)
 			_ = w.net.listeners[broker].Close()
 			close(gone)
+		})
+		w.kafka.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, When: func(kmsg.Request) bool {
+			goes()
 			return false
 		}})
 		w.startSource(filepath.Join(w.dir, "data"), 1)
