@@ -52,8 +52,9 @@ type Sink struct {
 	importMu  sync.Mutex
 	importing map[string]time.Time
 
-	// offsetsMu guards what was last read of the offsets topic: a new sink asks for it once per partition.
-	offsetsMu   sync.Mutex
+	// offsetsLock, a channel that holds one, guards what was last read of the offsets topic: a new sink asks for it once per
+	// partition. Who waits for another's reading can be stopped.
+	offsetsLock chan struct{}
 	offsets     *offsets.State
 	offsetsTime time.Time
 }
@@ -64,7 +65,10 @@ func New(cfg Config, log *slog.Logger) (*Sink, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	return &Sink{cfg: cfg, log: log.With(slog.String("sink", cfg.Name)), dial: cfg.Dialer.DialContext, releaseInterval: releaseInterval}, nil
+	return &Sink{
+		cfg: cfg, log: log.With(slog.String("sink", cfg.Name)), dial: cfg.Dialer.DialContext,
+		releaseInterval: releaseInterval, offsetsLock: make(chan struct{}, 1),
+	}, nil
 }
 
 // Run replays until ctx ends, which is no error, or until something happens that a person has to look at.
@@ -320,8 +324,12 @@ const offsetsFresh = time.Second
 
 // readOffsets reads the offsets topic, or returns what was read in the time given.
 func (s *Sink) readOffsets(ctx context.Context, fresh time.Duration) (*offsets.State, error) {
-	s.offsetsMu.Lock()
-	defer s.offsetsMu.Unlock()
+	select {
+	case s.offsetsLock <- struct{}{}:
+		defer func() { <-s.offsetsLock }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if s.offsets != nil && time.Since(s.offsetsTime) < fresh {
 		return s.offsets, nil
 	}

@@ -29,6 +29,7 @@ var keyCommands = map[string]keyCommand{
 		}
 		return resp.AppendBulk(nil, v.str), false, nil
 	}},
+	"DUMP":        {2, false, 1, 1, 1, dump},
 	"MGET":        {-2, false, 1, -1, 1, mget},
 	"EXISTS":      {-2, false, 1, -1, 1, exists},
 	"TYPE":        {2, false, 1, 1, 1, typeOf},
@@ -321,6 +322,15 @@ func copyKey(e *engine, a [][]byte) ([]byte, bool, error) {
 	}
 	e.keys[string(a[2])] = v.clone()
 	return resp.AppendInt(nil, 1), true, nil
+}
+
+func dump(e *engine, a [][]byte) ([]byte, bool, error) {
+	v := e.get(string(a[1]))
+	if v == nil {
+		return resp.AppendNull(nil), false, nil
+	}
+	typ, b := v.encode(new(rdb.Encoder))
+	return resp.AppendBulk(nil, rdb.AppendPayload(nil, typ, b, rdbVersion)), false, nil
 }
 
 func restore(e *engine, a [][]byte) ([]byte, bool, error) {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +28,8 @@ type network struct {
 // weather is what a connection meets.
 type weather struct {
 	latency time.Duration
-	// piece bounds what one read returns of what was written, 0 for all; perByte is how long a byte takes.
+	// piece bounds what one read returns, of the first choppedBytes of each direction; 0 for all there is. perByte is how
+	// long a byte takes.
 	piece   int
 	perByte time.Duration
 	// up counts from whoever dialled, down to them.
@@ -280,6 +282,12 @@ func (e *end) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
+const (
+	// choppedBytes of a direction are read in pieces, slowBytes of a slow one arrive at a time.
+	choppedBytes = 16 << 10
+	slowBytes    = 1000
+)
+
 // socketBytes is how much a pipe holds before a writer waits.
 const socketBytes = 256 << 10
 
@@ -291,6 +299,7 @@ type pipe struct {
 	segments []segment
 	held     int
 	written  int
+	taken    int
 	trouble  trouble
 	mute     bool
 	last     time.Time     // when the newest segment arrives
@@ -374,7 +383,11 @@ func (p *pipe) read(b []byte) (int, error) {
 // take reads from the first segment.
 func (p *pipe) take(b []byte) int {
 	s := &p.segments[0]
+	if p.piece > 0 && p.taken < choppedBytes {
+		b = b[:min(len(b), p.piece)]
+	}
 	n := copy(b, s.data)
+	p.taken += n
 	if s.data = s.data[n:]; len(s.data) == 0 {
 		p.segments = p.segments[1:]
 	}
@@ -469,13 +482,14 @@ func (p *pipe) put(b []byte) {
 		due = p.last
 	}
 	p.held += len(b)
+	b = slices.Clone(b)
 	for len(b) > 0 {
 		n := len(b)
-		if p.piece > 0 {
-			n = min(n, p.piece)
+		if p.perByte > 0 {
+			n = min(n, slowBytes)
+			due = due.Add(time.Duration(n) * p.perByte)
 		}
-		due = due.Add(time.Duration(n) * p.perByte)
-		p.segments = append(p.segments, segment{due, append([]byte(nil), b[:n]...)})
+		p.segments = append(p.segments, segment{due, b[:n]})
 		b = b[n:]
 	}
 	p.last = due

@@ -36,11 +36,14 @@ type server struct {
 	lastID  int64
 	stopped bool
 	down    chan struct{} // closed when it stops
-	// refuse, if set, answers every command in its place.
-	refuse string
+	// refuse, if set, answers every command in its place, or every write.
+	refuse, refuseWrites string
 	// unknown are commands that nobody has taught it.
 	unknown map[string]bool
 	rng     *rand.Rand
+	// bySlot has the keys of each slot as of an offset.
+	bySlot   map[slot.Slot][]string
+	bySlotAt int64
 }
 
 // client is a connection as its server sees it.
@@ -151,6 +154,8 @@ func (s *server) command(args [][]byte) (reply []byte, changed bool) {
 		return s.scan(args), false
 	case "DBSIZE":
 		return resp.AppendInt(nil, int64(len(s.data.keys))), false
+	case "SELECT":
+		return resp.AppendSimple(nil, "OK"), false
 	}
 	reply, changed, ok := s.data.do(args)
 	if !ok {
@@ -205,7 +210,7 @@ func (c *client) serve() {
 			c.s.wg.Go(func() { c.replicate(args) })
 			continue
 		}
-		c.s.mu.Lock()
+		c.s.mu.Lock() // never held while anything is waited for
 		if c.s.stopped || c.killed {
 			c.s.mu.Unlock()
 			return
@@ -223,6 +228,9 @@ func (c *client) serve() {
 
 // handle answers one command. The server's lock is held.
 func (c *client) handle(args [][]byte) []byte {
+	if len(args) == 2 && string(args[0]) == "GET" && !c.multi && c.s.refuse == "" && c.s.data.keys[string(args[1])] == nil && c.elsewhere(args) == "" {
+		return nullReply // a sink asks for its own key of every slot, and has few
+	}
 	name := strings.ToUpper(string(args[0]))
 	if name == "REPLCONF" {
 		if isWord(args[1], "ACK") {
@@ -247,7 +255,11 @@ func (c *client) handle(args [][]byte) []byte {
 		c.asking = true
 		return resp.AppendSimple(nil, "OK")
 	}
-	if line := c.elsewhere(args); line != "" {
+	line := c.elsewhere(args)
+	if line == "" && keyCommands[name].write {
+		line = c.s.refuseWrites
+	}
+	if line != "" {
 		c.dirty = true
 		return resp.AppendError(nil, line)
 	}
@@ -266,6 +278,9 @@ func (c *client) elsewhere(args [][]byte) string {
 	if c.s.d.single {
 		return ""
 	}
+	if c.s.slots.Len() == slot.Count {
+		return ""
+	}
 	for _, k := range keysOf(args) {
 		s := slot.Of(k)
 		if s < c.s.slots.First || s > c.s.slots.Last {
@@ -274,6 +289,8 @@ func (c *client) elsewhere(args [][]byte) string {
 	}
 	return ""
 }
+
+var nullReply = resp.AppendNull(nil)
 
 func (c *client) exec() []byte {
 	if !c.multi {
@@ -311,7 +328,7 @@ func (c *client) administer(name string, args [][]byte) []byte {
 	case "CLIENT":
 		return c.client(sub, args)
 	case "CLUSTER":
-		return c.cluster(sub)
+		return c.cluster(sub, args)
 	}
 	return nil
 }
@@ -343,7 +360,7 @@ func (c *client) client(sub string, args [][]byte) []byte {
 	return resp.AppendSimple(nil, "OK")
 }
 
-func (c *client) cluster(sub string) []byte {
+func (c *client) cluster(sub string, args [][]byte) []byte {
 	if c.s.d.single {
 		return resp.AppendError(nil, "ERR This instance has cluster support disabled")
 	}
@@ -352,8 +369,30 @@ func (c *client) cluster(sub string) []byte {
 		return resp.AppendBulkString(nil, c.s.d.nodes(c.s))
 	case "MYID":
 		return resp.AppendBulkString(nil, c.s.id)
+	case "COUNTKEYSINSLOT":
+		return resp.AppendInt(nil, int64(len(c.s.keysIn(args[2]))))
+	case "GETKEYSINSLOT":
+		keys := c.s.keysIn(args[2])
+		out := resp.AppendArrayHeader(nil, len(keys))
+		for _, k := range keys {
+			out = resp.AppendBulkString(out, k)
+		}
+		return out
 	}
 	return resp.AppendError(nil, "ERR unknown subcommand '"+sub+"'")
+}
+
+// keysIn are the keys of a slot.
+func (s *server) keysIn(number []byte) (keys []string) {
+	n, _ := parseInt(number)
+	if s.bySlot == nil || s.bySlotAt != s.hist.end() {
+		s.bySlot, s.bySlotAt = map[slot.Slot][]string{}, s.hist.end()
+		for _, k := range slices.Sorted(maps.Keys(s.data.keys)) {
+			at := slot.Of([]byte(k))
+			s.bySlot[at] = append(s.bySlot[at], k)
+		}
+	}
+	return s.bySlot[slot.Slot(n)]
 }
 
 func (s *server) info() string {

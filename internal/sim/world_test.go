@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/redis/topology"
@@ -38,6 +40,7 @@ type world struct {
 	dir  string
 	net  *network
 	from *deployment
+	into *deployment // with a sink only
 
 	kafka *kfake.Cluster
 	watch *time.Timer
@@ -46,6 +49,7 @@ type world struct {
 	fatal error
 
 	source *sourceProcess
+	sink   *sinkProcess
 	// excused: something happened after which a new generation has to follow.
 	excused bool
 	crashes int
@@ -64,7 +68,12 @@ func newWorld(t testing.TB, seed uint64, log io.Writer) *world {
 		w.log = slog.New(slog.DiscardHandler)
 	}
 	w.net.plan = clearWeather
+	// Without telemetry, which costs each client more than all of its work here.
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(kmsg.GetTelemetrySubscriptions.Int16(), -1)
+	versions.SetMaxKeyVersion(kmsg.PushTelemetry.Int16(), -1)
 	cluster, err := kfake.NewCluster(
+		kfake.MaxVersions(versions),
 		kfake.NumBrokers(1), kfake.Ports(9092),
 		kfake.ListenFn(func(_, _ string) (net.Listener, error) { return w.net.listen(broker), nil }),
 		kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}),
