@@ -364,7 +364,7 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	if w.s.cfg.Overdue == OverdueAccept {
 		w.in.accept = w.acceptOverdue
 	}
-	w.at, w.next, w.window, w.refused = p.offset, p.offset, p.window, p.refused
+	w.at, w.next, w.window, w.refused = p.offset, p.offset, p.window, slices.Clone(p.refused)
 	w.aside = aside{}
 	w.stale, w.marksDue, w.bad = stale, true, nil
 	w.stat.begun.Store(!p.isNew)
