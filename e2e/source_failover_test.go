@@ -138,6 +138,15 @@ func TestSourceFailoverThatLosesWrites(t *testing.T) {
 			return nil
 		})
 		wantLost(t, c, "published")
+		// That is repaired: a link that is lost later goes on where it was.
+		full := c.says(saysFull)
+		if err := replica.Client().Do(t.Context(), "CLIENT", "KILL", "TYPE", "replica").Err(); err != nil {
+			t.Fatal(err)
+		}
+		c.arrives()
+		if n := c.says(saysFull) - full; n != 0 {
+			t.Errorf("%d new generations behind a link that was lost for a moment", n)
+		}
 	})
 	c.settle()
 }

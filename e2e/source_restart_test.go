@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -80,6 +81,12 @@ func TestSourceRestartedWithTheSameAnOlderAndNoDump(t *testing.T) {
 		if n := keysOf(t, source); n != 0 {
 			t.Fatalf("the source has %d keys", n)
 		}
+		w.Eventually(time.Minute, "the sink asks", func() error {
+			if c.to.Running() {
+				return fmt.Errorf("it runs, %d of %d keys are left of the copy", keysOf(t, c.target), before)
+			}
+			return nil
+		})
 		wantExit(t, c.to, exitData, "emptied by accident", "sweep.max")
 		if n := keysOf(t, c.target); n < before {
 			t.Errorf("%d of %d keys are left of the copy", n, before)
