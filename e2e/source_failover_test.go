@@ -53,7 +53,7 @@ func takeOver(t *testing.T, source *redistest.Cluster, master, replica *redistes
 	ask := func() error { return master.Kill() }
 	if by != "kill" {
 		args := []any{"CLUSTER"}
-		for _, word := range strings.Fields(by) {
+		for word := range strings.FieldsSeq(by) {
 			args = append(args, word)
 		}
 		ask = func() error { return replica.Client().Do(t.Context(), args...).Err() }
