@@ -38,7 +38,7 @@ type carried struct {
 	fromConfig string
 }
 
-const lightLoad = 150
+const lightLoad = 60
 
 // carryUnderLoad starts both sides and the load, and waits until the target follows. extra is of the source.
 func carryUnderLoad(t *testing.T, w *testkit.World, broker string, source *redistest.Cluster, extra ...string) *carried {
