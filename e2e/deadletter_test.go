@@ -20,6 +20,9 @@ import (
 
 // A target that knows no expiry of hash fields, and a sink that is killed again and again: every hash that has some is in
 // the topic of dead letters, large ones in all their chunks, every other key is at the target, and writes go on.
+//
+// Fault (sink): the target cannot hold some of the values. They go into the topic of dead letters, everything else to the
+// target.
 func TestWhatTheTargetCannotHaveIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

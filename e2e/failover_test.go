@@ -28,6 +28,9 @@ func replOffset(ctx context.Context, n *redistest.Node, field string) (int64, er
 
 // A master of the target is cut off from its replica, goes on acknowledging writes, and dies: the replica that takes its place
 // lacks them. The sink goes back to what the replica vouches for; the history holds, and no counter is one too high.
+//
+// Fault (sink): a target node fails over to a replica that lacks acknowledged writes. The sink goes back to what the
+// replica has; no counter is one too high.
 func TestTargetFailoverThatLosesAcknowledgedWrites(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

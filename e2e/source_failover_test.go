@@ -16,6 +16,9 @@ import (
 // The master of a shard is killed, and then its successor; then the replica takes over in every way there is. The source
 // goes on by partial resynchronisation. It takes a new generation only where it says that the new master lacks what is
 // published, which a failover in good order never does.
+//
+// Fault (source): a master is killed, and then its successor; manual failovers, FORCE and TAKEOVER. The source goes on by
+// partial resynchronisation at the new master.
 func TestSourceGoesOnBehindAFailover(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
@@ -81,6 +84,10 @@ func takeOver(t *testing.T, source *redistest.Cluster, master, replica *redistes
 
 // A master dies with writes that its replica does not have. Those that were read and not committed in Kafka are discarded,
 // and the source goes on; those that are in Kafka are a divergence, which a new generation repairs.
+//
+// Fault (source): the new master lacks writes that were read and are not in Kafka. They are discarded; no snapshot is
+// taken.
+// Fault (source): the new master lacks writes that are in Kafka already. One new snapshot repairs the log and every target.
 func TestSourceFailoverThatLosesWrites(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

@@ -20,6 +20,9 @@ import (
 
 // The source is killed in the middle of a snapshot, of a large value in chunks, and of a transaction that is larger than
 // one of Kafka's. What was begun counts for nothing; the target holds all of it, once, in the end.
+//
+// Fault (source): killed by SIGKILL in a snapshot, in a large value, in a large transaction. What was begun counts for
+// nothing, and is published again.
 func TestSourceKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
@@ -132,6 +135,9 @@ func (c *carried) logBrings(t *testing.T, what string, found func(*kgo.Record) b
 
 // A source is stopped by SIGSTOP, another worker takes over, and the first goes on with what it had read: it publishes
 // nothing any more, says so, and ends.
+//
+// Fault (source): stopped by SIGSTOP until another worker has taken over, then continued. It publishes nothing any more,
+// says so and ends.
 func TestSourcePausedPastATakeOverPublishesNothing(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

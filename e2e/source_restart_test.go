@@ -14,6 +14,10 @@ import (
 
 // A source is restarted with the data it had, with an older dump, and empty. It is followed where it goes on, repaired where
 // it lost writes; and the copy is not emptied before somebody says so.
+//
+// Fault (source): a master restarts with the same data, or with an older dump. The source goes on, or takes a snapshot that
+// repairs what the master lost.
+// Fault (source): a master restarts empty. The copy is not emptied before a person says so.
 func TestSourceRestartedWithTheSameAnOlderAndNoDump(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

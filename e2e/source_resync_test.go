@@ -22,6 +22,9 @@ func smallBacklog(w *testkit.World, masters int, args ...string) *redistest.Clus
 
 // The link is lost, and meanwhile the source writes more than its backlog holds, and deletes. A new generation follows by
 // itself; what was deleted goes from the targets as their policies say, and no key that stays is ever missing there.
+//
+// Fault (source): the link is away for longer than the backlog reaches. A new snapshot follows by itself; what was deleted
+// meanwhile goes, and no key that stays is missing for a moment.
 func TestSourceBacklogLostIsSweptWithoutAHole(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
@@ -148,6 +151,9 @@ func watchKeys(t *testing.T, c *redistest.Cluster, n int) (stop func() error) {
 
 // A master that ends every link before its snapshot has passed is not asked without end: the source says why it waits, and
 // goes on by itself when the trouble is over.
+//
+// Fault (source): a master ends every link before its snapshot has passed. The source stops asking without end, says why,
+// and goes on when it is over.
 func TestSourceThatResynchronisesInVainWaitsAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
@@ -185,6 +191,9 @@ func TestSourceThatResynchronisesInVainWaitsAndSaysWhy(t *testing.T) {
 
 // A command that is larger than the master's limit for replicas, and within its backlog, ends every link at the same place
 // (before Redis 7). A snapshot gets past it.
+//
+// Fault (source): a command larger than the master's limit for replicas ends every link at the same place. A snapshot gets
+// past it.
 func TestSourceGetsPastACommandThatEndsEveryLink(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

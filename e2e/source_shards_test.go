@@ -13,6 +13,8 @@ import (
 
 // One shard is stopped, down, or resynchronises without coming to an end: what is written to the others arrives meanwhile,
 // also behind a restart of the source.
+//
+// Fault (source): one master is stopped, down, or resynchronises without end. The writes of the others arrive meanwhile.
 func TestSourceShardInTroubleLeavesTheOthersAlone(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

@@ -15,6 +15,9 @@ const saysStalled = "the spool takes no more"
 
 // Kafka is away, and the spool is full, or its disk cannot be used, or its folder is removed under it or between two runs:
 // the source says so and goes on by itself, with nothing lost and without a snapshot.
+//
+// Fault (source): the spool is full, its disk cannot be used, its folder is removed. The source says so and goes on by
+// itself, with nothing lost.
 func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

@@ -15,6 +15,9 @@ import (
 
 // TestKilledInTheMiddle kills sinks with -9 at the moment in which certain commands are on their way to the target, of which it
 // gets a part, or all, and nobody hears of it.
+//
+// Fault (sink): killed by SIGKILL in a snapshot, a sweep, a large value, a large transaction. It goes on from what the
+// target says.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, 0)

@@ -225,6 +225,8 @@ func (r *rig) changeWatermarks(p int32, change func(*watermark)) {
 }
 
 // TestRefusedTogether: of several units that are refused in one go none is passed over by the next start.
+//
+// Fault (sink): the target refuses several writes at once. None is passed over by the next start.
 func TestRefusedTogether(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, 0)
@@ -268,6 +270,8 @@ func TestRefusedTogether(t *testing.T) {
 
 // TestLogWrittenOnBehindALostEnd: a log that lost its end and was written on has another snapshot where the target believes to
 // be behind it.
+//
+// Fault (sink): brokers lost the end of the log, and it was written on. The sink notices and stops.
 func TestLogWrittenOnBehindALostEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, 0)

@@ -13,6 +13,8 @@ import (
 
 // TestOpenSlot (trap 84): a slot whose move nobody ends holds up what needs both sides of it, and no other slot; also when the
 // sink starts again meanwhile.
+//
+// Fault (sink): a slot of the target stays half moved. What needs both sides of it waits; all other slots go on.
 func TestOpenSlot(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, 0)
@@ -110,6 +112,9 @@ func TestOpenSlot(t *testing.T) {
 
 // TestWipedTarget: a target that was emptied under a sink is noticed, whatever part of it it was, and nothing is filled in
 // behind anybody's back.
+//
+// Fault (sink): the target is emptied under the sink, in part or as a whole. The sink stops and says so; nothing is filled
+// in silently.
 func TestWipedTarget(t *testing.T) {
 	for name, partitions := range map[string]int32{"in part": 1, "as a whole": 8} {
 		t.Run(name, func(t *testing.T) {

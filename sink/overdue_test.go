@@ -15,6 +15,8 @@ import (
 // A sink that was away for longer than it holds expiry times finds a key gone that the source had renewed meanwhile. It stops
 // before it makes a part of that key anew, each time it is started; told to, it goes on and says so. What is old, but not as
 // old as that, is applied.
+//
+// Fault (sink): an outage longer than the hold of expiry times. It is refused, or accepted with a warning, by policy.
 func TestAnOutageLongerThanTheHoldIsRefused(t *testing.T) {
 	r := newVersionRig(t, "redis-7.0")
 	l := r.laneAlone()

@@ -96,6 +96,10 @@ func (r *rig) sinkClients() map[string]bool {
 
 // TestTargetInTrouble: whatever a target answers for a while, nothing is lost, nothing is repeated, and the sink goes on by
 // itself.
+//
+// Fault (sink): the target closes idle connections, answers OOM, MISCONF, NOREPLICAS, LOADING or CLUSTERDOWN, is stopped,
+// or comes back from an older file. The sink waits and goes on, in order.
+// Fault (sink): a node joins the target and leaves it again, under load. The sink follows the slots.
 func TestTargetInTrouble(t *testing.T) {
 	t.Parallel()
 	// The folder is set for MISCONF.
@@ -249,6 +253,8 @@ func TestTargetInTrouble(t *testing.T) {
 }
 
 // TestTargetPairChangesRoles: the master of a pair becomes the replica while it is written to, and answers READONLY; and back.
+//
+// Fault (sink): the master of a target pair becomes its replica, and back. The sink follows the master.
 func TestTargetPairChangesRoles(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

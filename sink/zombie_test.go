@@ -14,6 +14,9 @@ import (
 // its way. Another takes over and goes on; then the bytes arrive, and the first one wakes up. Neither writes anything any more.
 //
 // On a real broker, as TestStopped.
+//
+// Fault (sink): stopped by SIGSTOP past its session while its bytes are delayed on the way, then continued. Neither the
+// bytes nor the sink write anything behind the take-over.
 func TestZombieBehindASlowNetwork(t *testing.T) {
 	t.Parallel()
 	r := newKafkaRig(t)
