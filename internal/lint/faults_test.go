@@ -92,7 +92,7 @@ func faultTable(all []fault) string {
 	for _, part := range faultParts {
 		slices.SortStableFunc(byPart[part], func(a, b fault) int { return strings.Compare(a.test, b.test) })
 		for _, f := range byPart[part] {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", part, f.what, f.outcome, f.test)
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", part, strings.ToUpper(f.what[:1])+f.what[1:], f.outcome, f.test)
 		}
 	}
 	return b.String()
