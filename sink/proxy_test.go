@@ -16,6 +16,7 @@ type proxy struct {
 
 	mu      sync.Mutex
 	open    chan struct{} // closed unless bytes are held back
+	from    string        // and then those from this word on
 	waiting map[net.Conn][]byte
 	ended   map[net.Conn]bool // by the server
 	refused int               // pieces that were held back until the server had ended the connection
@@ -111,8 +112,9 @@ func (w *proxy) pass(server net.Conn, piece []byte) bool {
 	select {
 	case <-open:
 	default:
-		held = true
-		w.waiting[server] = bytes.Clone(piece)
+		if held = bytes.Contains(piece, []byte(w.from)); held {
+			w.waiting[server] = bytes.Clone(piece)
+		}
 	}
 	part := len(piece)
 	var spring func()
@@ -122,7 +124,9 @@ func (w *proxy) pass(server net.Conn, piece []byte) bool {
 		}
 	}
 	w.mu.Unlock()
-	<-open
+	if held {
+		<-open
+	}
 	if spring != nil {
 		spring()
 	}
@@ -136,11 +140,11 @@ func (w *proxy) pass(server net.Conn, piece []byte) bool {
 	return err == nil && part == len(piece)
 }
 
-// hold holds back what is sent from now on.
-func (w *proxy) hold() {
+// hold holds back what is sent from now on, on each connection from the first piece with a word on.
+func (w *proxy) hold(word string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.open = make(chan struct{})
+	w.open, w.from = make(chan struct{}), word
 }
 
 // release delivers what was held back.

@@ -39,7 +39,7 @@ func TestZombieBehindASlowNetwork(t *testing.T) {
 	burst()
 	r.same()
 	for _, w := range proxies {
-		w.hold()
+		w.hold("EXEC")
 	}
 	burst()
 	r.w.Eventually(30*time.Second, "guarded writes are on their way to every node", func() error {
