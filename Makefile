@@ -34,8 +34,9 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 planted: servers ## verify at full size: a million keys with 10,000 differences, a sorted set of 10 million members
 	REDRIVER_PLANTED_KEYS=1000000 REDRIVER_LARGE_MEMBERS=10000000 go test -count=1 -v -run 'TestPlantedDifferencesAreFound|TestLargeValues' ./verify
 
-large: servers ## values larger than the processes: a sorted set of 20 million members and a string of 512 MB, end to end
+large: servers ## values larger than the processes: a sorted set of 20 million members, a string of 512 MB, huge commands, end to end
 	REDRIVER_LARGE_MEMBERS=20000000 REDRIVER_LARGE_STRING_MB=511 go test -count=1 -timeout=60m -v -run TestValuesLarger ./e2e
+	REDRIVER_LARGE_UNITS=10 go test -count=1 -timeout=30m -v -run TestHugeUnits ./e2e
 	REDRIVER_LARGE=1 go test -count=1 -timeout=30m -v -run 'TestLarge|TestInterruptionsInside' ./source
 
 long: servers ## the tests that make test runs shortened, in full: a million keys, twenty kills of each side, half a minute without Kafka

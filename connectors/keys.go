@@ -296,12 +296,13 @@ func applyKeys() []Key {
 		{Name: "batch.units", Type: TypeInt, Default: "2000", Min: "1", Max: "1000000", Doc: "The same, counted in commands and transactions."},
 		{
 			Name: "event.max.bytes", Type: TypeSize, Default: "512MiB", Min: "1MiB", Max: "1GiB",
-			Doc: "Largest event that is put together from its chunks. It has to hold what `unit.max.bytes` of the source lets through.",
+			Doc: "Largest event that is put together from its chunks, and largest command that cannot be written in pieces. It has to hold what " +
+				"`unit.max.bytes` of the source lets through.",
 		},
 		{
 			Name: "rebuild.bytes", Type: TypeSize, Default: "1MiB", Min: "1KiB", Max: "1GiB",
 			Doc: "Values of a snapshot above this size are not held in memory: they are built in pieces under another key of the same slot, which " +
-				"takes the key's place in the end.",
+				"takes the key's place in the end. Commands and transactions above eight times of it are not held either, see [large.md](large.md).",
 		},
 		{Name: "fetch.bytes", Type: TypeSize, Default: "64MiB", Min: "1MiB", Max: "64GiB", Doc: "Memory for records that are read and not applied yet."},
 		{

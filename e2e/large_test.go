@@ -21,16 +21,20 @@ import (
 // The sizes of a test run; "make large" takes those of the docs.
 func largeSizes(t *testing.T) (members, stringMB int) {
 	t.Helper()
-	members, stringMB = 400_000, 32
-	for name, n := range map[string]*int{"REDRIVER_LARGE_MEMBERS": &members, "REDRIVER_LARGE_STRING_MB": &stringMB} {
-		if v := os.Getenv(name); v != "" {
-			var err error
-			if *n, err = strconv.Atoi(v); err != nil {
-				t.Fatal(err)
-			}
-		}
+	return envInt(t, "REDRIVER_LARGE_MEMBERS", 400_000), envInt(t, "REDRIVER_LARGE_STRING_MB", 32)
+}
+
+func envInt(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		return otherwise
 	}
-	return members, stringMB
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // maxResident is what each process may take, whatever the size of a value.

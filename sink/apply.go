@@ -259,7 +259,7 @@ func (w *worker) pack(p *parcel, r *run) {
 		if s.checkpoint {
 			last := s.units[len(s.units)-1]
 			c := checkpoint{w.s.topic.ID, w.partition, last.offset, last.part}
-			p.tail = resp.AppendCommandBytes(p.tail, []byte("SET"), own.Key(own.Checkpoint, w.s.cfg.Name, r.slot), c.append(nil))
+			p.tail = resp.AppendCommandBytes(p.tail, []byte("SET"), own.Key(own.Checkpoint, w.s.cfg.Name, r.slot), c.text())
 		}
 		if s.multi {
 			p.append(wireExec)

@@ -46,6 +46,8 @@ type control struct {
 	// unit, with its keys: it has to be worked out, see spread.go. The kind is event.Unit then.
 	unit *unit
 	keys [][]byte
+	// large, see largeunit.go. The kind is event.Unit then.
+	large *largeUnit
 }
 
 const (

@@ -37,7 +37,7 @@ func isBlind(args [][]byte) bool {
 	case "SET":
 		return isBlindSet(args)
 	case "ZADD":
-		return isPlainZAdd(args)
+		return isPlainZAdd(args, len(args))
 	case "RESTORE":
 		return isBlindRestore(args)
 	}
@@ -55,9 +55,9 @@ func isBlindSet(args [][]byte) bool {
 	return false
 }
 
-// isPlainZAdd: ZADD key score member ..., so that the third argument is a number and no option.
-func isPlainZAdd(args [][]byte) bool {
-	if len(args) < 4 || len(args)%2 != 0 {
+// isPlainZAdd: ZADD key score member ..., so that the third argument is a number and no option. args are the first of n.
+func isPlainZAdd(args [][]byte, n int) bool {
+	if len(args) < 3 || n < 4 || n%2 != 0 {
 		return false
 	}
 	_, err := strconv.ParseFloat(string(args[2]), 64)

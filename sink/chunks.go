@@ -30,9 +30,15 @@ func (in *intake) addChunk(b *batch, r *kgo.Record) (whole []byte, err error) {
 		if err := in.openRebuild(r, &c); err != nil {
 			return nil, err
 		}
+		if err := in.openLarge(r, &c); err != nil {
+			return nil, err
+		}
 	}
 	if in.chunks == nil {
 		in.chunks = in.open(r.Offset)
+	}
+	if l := in.larges[c.Shard]; l != nil {
+		return nil, in.passOver(b, l, &c, r.Offset)
 	}
 	rb := in.rebuilds[c.Shard]
 	if rb == nil {
@@ -197,6 +203,7 @@ func (in *intake) complete(b *batch, rb *rebuild) error {
 func (in *intake) giveUp(b *batch, shard event.Shard, offset int64) {
 	in.joiner.Drop(shard)
 	in.sequence.Drop(shard)
+	delete(in.larges, shard)
 	rb := in.rebuilds[shard]
 	if rb == nil {
 		return
@@ -213,7 +220,7 @@ func (in *intake) giveUp(b *batch, shard event.Shard, offset int64) {
 
 // closeChunks ends the span of the chunked events if none is open any more.
 func (in *intake) closeChunks(end int64) {
-	if in.chunks != nil && !in.joiner.Open() && len(in.rebuilds) == 0 {
+	if in.chunks != nil && !in.joiner.Open() && len(in.rebuilds) == 0 && len(in.larges) == 0 {
 		in.chunks.end = end
 		in.chunks = nil
 	}

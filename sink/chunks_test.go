@@ -137,7 +137,7 @@ func TestRebuildRestartsAnywhere(t *testing.T) {
 			at := rng.IntN(len(all))
 			u := all[at]
 			c := checkpoint{topicID: "T", offset: u.offset, parts: u.part}
-			if read, err := parseCheckpoint(string(c.append(nil))); err != nil || read != c {
+			if read, err := parseCheckpoint(string(c.text())); err != nil || read != c {
 				t.Fatalf("%+v is read as %+v, %v", c, read, err)
 			}
 			if u.part > 0 {

@@ -150,6 +150,16 @@ func (c *conn) read() (resp.Reply, error) {
 	return r, nil
 }
 
+// readEach is read, for an array of any length.
+func (c *conn) readEach(fn func(i int, r resp.Reply)) (resp.Reply, error) {
+	r, err := c.rd.ReadEach(fn)
+	if err != nil {
+		c.broken = true
+		return r, fmt.Errorf("%w: read reply of %s: %w", errLostConn, c.addr, err)
+	}
+	return r, nil
+}
+
 // clientName is what a connection calls itself.
 func clientName(sink string, partition int32, epoch int64) string {
 	return clientPrefix(sink, partition) + strconv.FormatInt(epoch, 10)

@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/redriver/redriver/codec"
-	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/offsets"
 )
@@ -44,11 +43,9 @@ type deadLetter struct {
 	lack lack
 	// record is the event's, or its last chunk.
 	record *kgo.Record
-	// chunked: the event is the chunks of that shard and attempt from first up to the record.
+	// chunks are those of the event, if it has any.
+	chunks  chunkSpan
 	chunked bool
-	first   int64
-	shard   event.Shard
-	attempt uint64
 }
 
 // deadLetters brings events that the target has no room for into the topic <prefix>.dead, as they stand in the log.
@@ -146,7 +143,10 @@ func (d *deadLetters) send(ctx context.Context, partition int32, letters []deadL
 			produce(l.record, l.lack)
 			continue
 		}
-		if err := d.eachChunk(ctx, partition, &l, func(r *kgo.Record) { produce(r, l.lack) }); err != nil {
+		if err := d.s.eachChunk(ctx, partition, l.chunks, func(r *kgo.Record, _ *codec.Chunk) error {
+			produce(r, l.lack)
+			return nil
+		}); err != nil {
 			return err
 		}
 	}
@@ -181,35 +181,6 @@ func (d *deadLetters) letter(r *kgo.Record, l lack) *kgo.Record {
 	}
 }
 
-// eachChunk reads the chunks of an event from the log.
-func (d *deadLetters) eachChunk(ctx context.Context, partition int32, l *deadLetter, fn func(*kgo.Record)) error {
-	var seq codec.Sequence
-	whole := false
-	span := map[int32]kafka.Span{partition: {Start: l.first, End: l.record.Offset + 1}}
-	err := d.s.cfg.Kafka.ReadCommitted(ctx, d.s.topic.Name, span, func(r *kgo.Record) error {
-		if !codec.IsChunk(r.Value) {
-			return nil
-		}
-		c, err := codec.ParseChunk(r.Value)
-		if err != nil || c.Shard != l.shard || c.Attempt != l.attempt {
-			return err
-		}
-		if err := seq.Add(&c); err != nil {
-			return err
-		}
-		whole = c.Last()
-		fn(r)
-		return nil
-	})
-	if err == nil && !whole {
-		err = errors.New("not all of its chunks are there")
-	}
-	if err != nil {
-		return fmt.Errorf("read the chunks of a dead letter from partition %d offset %d: %w", partition, l.first, err)
-	}
-	return nil
-}
-
 // bury sends the dead letters of a batch.
 func (w *worker) bury(ctx context.Context, letters []deadLetter) error {
 	if len(letters) == 0 {
@@ -236,7 +207,7 @@ func (in *intake) addDead(b *batch, r *kgo.Record, l *lack) error {
 		if err != nil {
 			return err
 		}
-		d.chunked, d.first, d.shard, d.attempt = true, in.firsts[c.Shard], c.Shard, c.Attempt
+		d.chunked, d.chunks = true, chunkSpan{in.firsts[c.Shard], r.Offset, c.Shard, c.Attempt}
 	}
 	b.dead = append(b.dead, d)
 	return nil

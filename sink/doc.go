@@ -119,6 +119,18 @@
 // entry is deleted. A string has its full length from its first piece on, since it would be moved as it grows otherwise: the
 // target fills that much memory in one go.
 //
+// # Large units
+//
+// A unit of the stream that is larger than what is held is applied between two batches: its chunks are passed over as they
+// arrive, read from the log again behind the last one, and sent as they are read. The server queues them until EXEC:
+//
+//	MULTI; RPUSH k 500 elements; ...; RPUSH k 500 elements; SET checkpoint; EXEC
+//
+// # Dead letters
+//
+// Under UnsupportedDeadLetter the records of what is left out are in Kafka before anything of their batch is sent, and so
+// before the checkpoint that passes them.
+//
 // # Targets outside a cluster
 //
 // There every unit of a partition, whatever its slots, is in one run with one checkpoint, in the partition's first slot: the
@@ -141,7 +153,6 @@
 //
 // # Not in this version
 //
-// FLUSHALL among other writes of a transaction, commands and transactions of the
-// stream larger than memory, fingerprints of a snapshot on disk. Slots of a partition that go on while another is out of
-// memory or has lost its master.
+// FLUSHALL among other writes of a transaction, single arguments of the stream larger than memory but those of SET,
+// fingerprints of a snapshot on disk. Slots of a partition that go on while another is out of memory or has lost its master.
 package sink

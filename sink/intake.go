@@ -33,6 +33,8 @@ type intake struct {
 	// firsts are the offsets of the first chunks of the shards' last events in chunks.
 	firsts   map[event.Shard]int64
 	draining *rebuild
+	// larges are the units that are passed over until they are whole.
+	larges map[event.Shard]*largeUnit
 	// spans are the parts of the log that must be read from their begin: snapshots and chunked events.
 	spans []*span
 	// chunks is the span of the chunked events that are unfinished, nil if none is.
@@ -246,8 +248,8 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		}
 		g.seen.add(in.shape.fingerprint(e.DB, xxhash.Sum64(e.Key)))
 	}
-	if e.Kind == event.Unit && len(in.gens) > 0 {
-		in.remember(e)
+	if e.Kind == event.Unit {
+		in.rememberKeys(e)
 	}
 	apart := e.Spread && !in.shape.single
 	if !apart && in.isDone(e.Slot, offset, 0) {
@@ -282,9 +284,12 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 	return nil
 }
 
-// remember keeps the keys of a unit that arrives while a generation is open from being swept by it: another lane has
+// rememberKeys keeps the keys of a unit that arrives while a generation is open from being swept by it: another lane has
 // written them, so they are not in its snapshot.
-func (in *intake) remember(e *event.Event) {
+func (in *intake) rememberKeys(e *event.Event) {
+	if len(in.gens) == 0 {
+		return
+	}
 	db := e.DB
 	keep := func(key []byte) {
 		for _, g := range in.gens {

@@ -52,8 +52,8 @@ func (c checkpoint) covers(u *unit) bool {
 	return u.offset <= c.done() || u.offset == c.offset && u.part > 0 && u.part <= c.parts
 }
 
-func (c checkpoint) append(dst []byte) []byte {
-	dst = append(dst, recordVersion...)
+func (c checkpoint) text() []byte {
+	dst := []byte(recordVersion)
 	dst = append(dst, ' ')
 	dst = append(dst, c.topicID...)
 	dst = append(dst, ' ')

@@ -77,7 +77,7 @@ func (in *intake) anyOpen() bool {
 
 // holdsOpen tells whether a shard has a snapshot or a chunked event open.
 func (in *intake) holdsOpen(shard event.Shard) bool {
-	return in.gens[shard] != nil || in.rebuilds[shard] != nil || in.joiner.Has(shard)
+	return in.gens[shard] != nil || in.rebuilds[shard] != nil || in.larges[shard] != nil || in.joiner.Has(shard)
 }
 
 // abandon ends what a shard has open at an offset.
@@ -90,6 +90,7 @@ func (in *intake) abandon(shard event.Shard, at int64) {
 		rb.stop()
 		delete(in.rebuilds, shard)
 	}
+	delete(in.larges, shard)
 	in.joiner.Drop(shard)
 	in.sequence.Drop(shard)
 	in.closeChunks(at)

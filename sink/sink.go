@@ -28,6 +28,8 @@ type Sink struct {
 	dial func(ctx context.Context, addr string) (net.Conn, error)
 	// releaseInterval is shorter in tests.
 	releaseInterval time.Duration
+	// replicaBytes is from when on a string of the stream does not go in one command to a target with replicas; tests set it.
+	replicaBytes int64
 
 	// Set once in Run, before any worker.
 	topic   kafka.Topic
@@ -67,7 +69,7 @@ func New(cfg Config, log *slog.Logger) (*Sink, error) {
 	cfg = cfg.withDefaults()
 	return &Sink{
 		cfg: cfg, log: log.With(slog.String("sink", cfg.Name)), dial: cfg.Dialer.DialContext,
-		releaseInterval: releaseInterval, offsetsLock: make(chan struct{}, 1),
+		releaseInterval: releaseInterval, replicaBytes: replicaBytes, offsetsLock: make(chan struct{}, 1),
 	}, nil
 }
 

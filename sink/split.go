@@ -14,20 +14,20 @@ const (
 
 // splittable tells how a command can be written as several that do the same together, in one transaction: how many arguments
 // stand in front, the name counted, and of how many each element is. Only plain forms: a condition or an option speaks of the
-// whole.
-func splittable(args [][]byte) (front, each int, ok bool) {
+// whole. args are the first of n.
+func splittable(args [][]byte, n int) (front, each int, ok bool) {
 	switch name := args[0]; {
 	case isWord(name, "DEL"), isWord(name, "UNLINK"):
 		return 1, 1, true
 	case isWord(name, "MSET"):
-		return 1, 2, len(args)%2 == 1
+		return 1, 2, n%2 == 1
 	case isWord(name, "SADD"), isWord(name, "SREM"), isWord(name, "ZREM"), isWord(name, "HDEL"), isWord(name, "PFADD"),
 		isWord(name, "RPUSH"), isWord(name, "LPUSH"), isWord(name, "RPUSHX"), isWord(name, "LPUSHX"), isWord(name, "XDEL"):
-		return 2, 1, len(args) > 2
+		return 2, 1, n > 2
 	case isWord(name, "HSET"), isWord(name, "HMSET"):
-		return 2, 2, len(args) > 2 && len(args)%2 == 0
+		return 2, 2, n > 2 && n%2 == 0
 	case isWord(name, "ZADD"):
-		return 2, 2, isPlainZAdd(args)
+		return 2, 2, isPlainZAdd(args, n)
 	}
 	return 0, 0, false
 }
@@ -46,7 +46,7 @@ func (u *unit) splitLarge(scratch *[][]byte) {
 			return // inspect has parsed them before
 		}
 		*scratch = args
-		front, each, ok := splittable(args)
+		front, each, ok := splittable(args, len(args))
 		if n <= splitAboveBytes || !ok {
 			out = append(out, rest[:n]...)
 			count++

@@ -287,7 +287,7 @@ func TestRecordsOfTheTarget(t *testing.T) {
 		}
 	}
 	for _, c := range []checkpoint{{"AbC", 63, 1 << 50, 0}, {"AbC", 63, 1 << 50, 17}} {
-		if got, err := parseCheckpoint(string(c.append(nil))); err != nil || got != c {
+		if got, err := parseCheckpoint(string(c.text())); err != nil || got != c {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}

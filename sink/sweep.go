@@ -33,9 +33,12 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 		return nil
 	}
 	do, what := w.sweep, "a sweep is begun again"
-	if c.unit != nil {
+	switch {
+	case c.unit != nil:
 		do, what = w.spread, "a unit over several slots is begun again"
-	} else {
+	case c.large != nil:
+		do, what = w.large, "a large unit is begun again"
+	default:
 		w.stat.setState(StateSweeping)
 		defer w.stat.setState(StateRunning)
 	}

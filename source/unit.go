@@ -179,7 +179,7 @@ func (r *unitReader) command(b []byte) (size int, args [][]byte, err error) {
 }
 
 func (r *unitReader) tooLarge() error {
-	return stop(fmt.Errorf("read unit behind offset %d: larger than %d bytes: raise unit.max.bytes", r.off, r.maxBytes))
+	return stop(fmt.Errorf("read unit behind offset %d: larger than %d bytes: raise unit.max.bytes, and event.max.bytes of the sinks with it", r.off, r.maxBytes))
 }
 
 // load reads a unit, which is complete and was not kept, into a buffer of its size.

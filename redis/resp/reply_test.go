@@ -65,6 +65,36 @@ func TestReplySplitAnywhere(t *testing.T) {
 	}
 }
 
+func TestReplyElementByElement(t *testing.T) {
+	for name, src := range map[string]io.Reader{"whole": strings.NewReader(replies), "byte by byte": iotest.OneByteReader(strings.NewReader(replies))} {
+		r := NewReplyReader(src, Config{})
+		var got []string
+		for {
+			var elems []string
+			reply, err := r.ReadEach(func(i int, e Reply) {
+				if i != len(elems) {
+					t.Errorf("element %d came as number %d", len(elems), i)
+				}
+				elems = append(elems, render(e))
+			})
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := render(reply)
+			if reply.Kind == KindArray && !reply.IsNull() {
+				text = "[" + strings.Join(elems, " ") + "]"
+			}
+			got = append(got, text)
+		}
+		if all := strings.Join(got, " "); all != rendered || r.Offset() != int64(len(replies)) {
+			t.Errorf("%s: offset %d\n got %s\nwant %s", name, r.Offset(), all, rendered)
+		}
+	}
+}
+
 func TestReplyFaults(t *testing.T) {
 	for in, reason := range map[string]string{
 		"*2\r\n:1\r\n\n":               "want a reply",

@@ -65,6 +65,50 @@ func (r *ReplyReader) Read() (Reply, error) {
 	}
 }
 
+// ReadEach reads the next reply. Of an array it hands over the elements one by one, so that it may have any number of
+// them, and returns one without elements. An error between two of them cannot be gone on from.
+func (r *ReplyReader) ReadEach(fn func(i int, elem Reply)) (Reply, error) {
+	const verb = "read reply"
+	if r.failed != nil {
+		return Reply{}, r.failed
+	}
+	for {
+		r.skipEmptyLines()
+		b := r.unread()
+		if len(b) == 0 {
+			if err := r.fill(verb, 1); err != nil {
+				return Reply{}, err
+			}
+			continue
+		}
+		if b[0] != KindArray {
+			return r.Read()
+		}
+		n, next, err := parseLength(b, 0)
+		if errors.Is(err, ErrIncomplete) {
+			if err := r.fill(verb, len(b)+1); err != nil {
+				return Reply{}, err
+			}
+			continue
+		}
+		if err != nil {
+			return Reply{}, r.fail(verb, err)
+		}
+		if n < 0 {
+			return r.Read()
+		}
+		r.take(next)
+		for i := range n {
+			elem, err := r.Read()
+			if err != nil {
+				return Reply{}, err
+			}
+			fn(int(i), elem)
+		}
+		return Reply{Kind: KindArray, Elems: []Reply{}}, nil
+	}
+}
+
 func (r *ReplyReader) skipEmptyLines() {
 	if r.pos > 0 {
 		return
