@@ -57,6 +57,8 @@ func hugeUnits(scale int) []hugeUnit {
 	}
 }
 
+// Single commands and transactions of many megabytes reach the target as they were, in bounded memory of the sink, while the
+// target goes on answering.
 func TestHugeUnits(t *testing.T) {
 	scale := envInt(t, "REDRIVER_LARGE_UNITS", 1)
 	for _, u := range hugeUnits(scale) {
@@ -76,6 +78,9 @@ func TestHugeUnits(t *testing.T) {
 			t.Logf("sent in %s, applied in %s; the target answered: %s", sent, time.Since(start), stop())
 			t.Logf("source %+v, sink %+v", from.Usage(), to.Usage())
 			identical(t, source, target)
+			if peak := to.Usage().PeakRSSBytes; peak > maxResident {
+				t.Errorf("resident: sink %d MiB, want at most %d", peak>>20, maxResident>>20)
+			}
 		})
 	}
 }
