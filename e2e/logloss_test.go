@@ -61,25 +61,28 @@ func churn(t *testing.T, c *redistest.Cluster, round int) {
 	}
 }
 
+// replication is an offset of INFO replication: a line of its own, or part of one.
+func (p *pipeline) replication(m *redistest.Node, of string) int64 {
+	p.t.Helper()
+	info, err := m.Client().InfoMap(p.t.Context(), "replication").Result()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	text := info["Replication"][of]
+	if _, list, ok := strings.Cut(text, ",offset="); ok {
+		text, _, _ = strings.Cut(list, ",")
+	}
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return n
+}
+
 // settle waits until the source has committed all that its masters have sent so far: then it is acknowledged.
 func (p *pipeline) settle(c *redistest.Cluster) {
 	p.t.Helper()
 	for _, m := range c.Masters() {
-		offset := func(of string) int64 {
-			info, err := m.Client().InfoMap(p.t.Context(), "replication").Result()
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			text := info["Replication"][of]
-			if _, list, ok := strings.Cut(text, ",offset="); ok {
-				text, _, _ = strings.Cut(list, ",")
-			}
-			n, _ := strconv.ParseInt(text, 10, 64)
-			return n
-		}
-		sent := offset("master_repl_offset")
+		sent := p.replication(m, "master_repl_offset")
 		p.w.Eventually(patience, "all is committed", func() error {
-			if got := offset("slave0"); got < sent {
+			if got := p.replication(m, "slave0"); got < sent {
 				return fmt.Errorf("%d of %d", got, sent)
 			}
 			return nil

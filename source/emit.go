@@ -80,8 +80,10 @@ type emitter struct {
 	between func()
 	arena   arena
 	buf     []byte
-	// timestampMs is the record's time in Kafka.
+	// timestampMs is the record's time in Kafka, untimed if it has none.
 	timestampMs int64
+	// untimed: Kafka refuses the times of records.
+	untimed bool
 	// e holds what all events of the lane share.
 	e event.Event
 }
@@ -95,7 +97,13 @@ func (m *emitter) captured(ms int64) {
 	}
 	m.e.CapturedMs = ms
 	m.timestampMs = min(max(ms, now-maxRecordAge.Milliseconds()), now)
+	if m.untimed {
+		m.timestampMs = untimed
+	}
 }
+
+// untimed is the time of a record that has none: a broker takes it whatever its clock says (LogValidator in Kafka).
+const untimed int64 = -1
 
 // begin sets what the events that follow share.
 func (m *emitter) begin(shard event.Shard, g event.Generation, id event.ReplID) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/redriver/redriver/event"
@@ -51,6 +52,8 @@ type lane struct {
 	// broken: the log is not continued; the next thing published is a snapshot from a section behind passed.
 	broken bool
 	passed uint64
+	// untimed: Kafka has refused the time of a record, so they go without.
+	untimed bool
 	// droppedTold: that something of the stream is not carried was told of.
 	droppedTold bool
 	// scripts that the shard has loaded.
@@ -81,6 +84,10 @@ func (l *lane) run(ctx context.Context) error {
 			l.log.Warn("a new generation is needed", slog.Any("error", err))
 			l.broken = true
 		default:
+			if errors.Is(err, kerr.InvalidTimestamp) && !l.untimed {
+				l.untimed = true
+				l.log.Warn("Kafka refuses the time of records: a broker's clock or ours is wrong; from here on they have none there")
+			}
 			l.log.Warn("publishing interrupted, going on from the committed position", slog.Any("error", err), slog.Duration("in", delay))
 		}
 		l.status.laneFailed(err)

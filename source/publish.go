@@ -63,7 +63,7 @@ func newPublisher(work context.Context, l *lane, cl *kgo.Client, pos offsets.Pos
 	n := int(l.topic.Partitions)
 	p := &publisher{lane: l, cl: cl, work: work, pos: pos, cur: pos.Position, ends: make([]atomic.Int64, n), wrote: make([]bool, n), chunks: make([]uint32, n)}
 	p.interval, p.limit, p.committed = l.cfg.CommitInterval, commitBytes, time.Now()
-	p.em = emitter{topic: l.topic.Name, partitions: n, attempt: attempt, marks: make([]event.Mark, n), produce: p.produce, maxValue: l.topic.MaxMessageBytes - recordOverheadBytes}
+	p.em = emitter{topic: l.topic.Name, untimed: l.untimed, partitions: n, attempt: attempt, marks: make([]event.Mark, n), produce: p.produce, maxValue: l.topic.MaxMessageBytes - recordOverheadBytes}
 	p.em.chunks, p.em.between = newChunkPool(min(p.em.maxValue, maxChunkBytes)), p.between
 	for i, m := range pos.Marks {
 		p.em.marks[i] = m

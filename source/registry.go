@@ -226,8 +226,7 @@ func (r *registry) write(ctx context.Context, cl *kgo.Client) error {
 	if err != nil {
 		return err
 	}
-	rec := &kgo.Record{Topic: offsets.Topic(r.cfg.Prefix), Partition: offsets.RegistryPartition, Key: key, Value: value}
-	if err := writeAlone(ctx, cl, rec); err != nil {
+	if err := writeAlone(ctx, cl, offsetsRecord(r.cfg.Prefix, offsets.RegistryPartition, key, value)); err != nil {
 		return fmt.Errorf("write registry: %w", err)
 	}
 	return nil

@@ -80,5 +80,5 @@ func askShard(ctx context.Context, l *lane) error {
 	if err != nil {
 		return err
 	}
-	return writeAlone(ctx, cl, &kgo.Record{Topic: offsets.Topic(l.cfg.Prefix), Partition: offsets.LanePartition(l.shard), Key: key, Value: value})
+	return writeAlone(ctx, cl, offsetsRecord(l.cfg.Prefix, offsets.LanePartition(l.shard), key, value))
 }

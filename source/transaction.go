@@ -151,9 +151,13 @@ func (p *publisher) offsetsRecord(key, value []byte, err error) error {
 	if !p.begin() {
 		return *p.failed.Load()
 	}
-	r := &kgo.Record{Topic: offsets.Topic(p.cfg.Prefix), Partition: offsets.LanePartition(p.shard), Key: key, Value: value}
-	p.cl.Produce(p.work, r, p.promise)
+	p.cl.Produce(p.work, offsetsRecord(p.cfg.Prefix, offsets.LanePartition(p.shard), key, value), p.promise)
 	return nil
+}
+
+// offsetsRecord has no time in Kafka: nobody asks for it there, and a broker whose clock is wrong would refuse it.
+func offsetsRecord(prefix string, partition int32, key, value []byte) *kgo.Record {
+	return &kgo.Record{Topic: offsets.Topic(prefix), Partition: partition, Key: key, Value: value, Timestamp: time.UnixMilli(untimed)}
 }
 
 func (p *publisher) afterCommit(next offsets.Position) error {

@@ -170,6 +170,19 @@ func (w *World) OwnKafka(cfg kafkatest.Config) *kafkatest.Broker {
 	return b
 }
 
+// KafkaCluster starts real brokers for this test alone; the first is their controller too.
+func (w *World) KafkaCluster(n int) []*kafkatest.Broker {
+	w.tb.Helper()
+	brokers, err := kafkatest.StartCluster(w.tb.Context(), w.newDir("kafka"), n)
+	if err != nil {
+		w.tb.Fatalf("no Kafka: %v", err)
+	}
+	for _, b := range brokers {
+		w.closeAtEnd("kafka", b.Kill)
+	}
+	return brokers
+}
+
 // FakeKafka starts an in-process stand-in for Kafka.
 func (w *World) FakeKafka() *kafkatest.Fake {
 	w.tb.Helper()

@@ -1,6 +1,7 @@
 package kafkatest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -35,6 +36,8 @@ type Config struct {
 
 	// ExtraProps are more lines of server.properties; they win over ours.
 	ExtraProps map[string]string
+
+	clusterID string // 22 characters; default: one of its own
 }
 
 // Broker is one Kafka node, broker and controller in one, running or not. It keeps port and folder over restarts.
@@ -44,6 +47,7 @@ type Broker struct {
 	controllerPort int
 
 	mu      sync.Mutex
+	clock   []string // environment of SetClock
 	process *proc.Process
 }
 
@@ -119,7 +123,7 @@ func (b *Broker) Restart(ctx context.Context) error {
 		offset = info.Size()
 	}
 	p, err := proc.Start(proc.Config{
-		Name: "kafka", Path: "java", Args: append(b.java("-XX:+UseG1GC"), "kafka.Kafka", b.properties()), Dir: b.cfg.Dir, LogPath: b.LogPath(),
+		Name: "kafka", Path: "java", Args: append(b.java("-XX:+UseG1GC"), "kafka.Kafka", b.properties()), Env: b.clock, Dir: b.cfg.Dir, LogPath: b.LogPath(),
 	})
 	if err != nil {
 		return err
@@ -172,7 +176,7 @@ func (b *Broker) format(ctx context.Context) error {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
 	// the tool takes a leading "-" for an option
-	cluster := "R" + base64.RawURLEncoding.EncodeToString(id)[1:]
+	cluster := cmp.Or(b.cfg.clusterID, "R"+base64.RawURLEncoding.EncodeToString(id)[1:])
 	// a Java machine that lives for a second: compiling its code well does not pay
 	args := append(b.java("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
 		"kafka.tools.StorageTool", "format", "-t", cluster, "-c", b.properties())
