@@ -22,7 +22,7 @@ func TestThreeBrokers(t *testing.T) {
 	from, to := p.run(p.sourceConfig("transaction.timeout", hungAfter.String())), p.run(p.sinkConfig("to", target))
 	p.mark(target.Client(), patience)
 	full := fullSyncs(t, source)
-	writers(t, source.Client(), 2, 300)
+	stop := writers(t, source.Client(), 2, 300)
 	adm := p.admin(t)
 	// of counts the partitions that a broker leads, and those that have no other replica in sync.
 	of := func(broker int32) (led, alone int) {
@@ -78,6 +78,7 @@ func TestThreeBrokers(t *testing.T) {
 		t.Errorf("offset %d is acknowledged, and one broker alone has it", got)
 	}
 	restart(brokers[1], brokers[2])
+	t.Logf("%d commands written", stop())
 	p.mark(target.Client(), patience)
 	if now := fullSyncs(t, source); now != full {
 		t.Errorf("%d full resynchronisations followed", now-full)

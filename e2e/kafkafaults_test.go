@@ -24,6 +24,7 @@ import (
 // Fault (kafka): The source is cut off for longer than its transaction timeout. The broker aborts, and the spool has it all.
 // Fault (kafka): The source is stopped (SIGSTOP) for longer than its transaction timeout and wakes with a commit on its way. The commit is refused.
 // Fault (kafka): Somebody takes over the transactional id of a lane for a moment. The lane finds that it is still the connector's owner and takes it back.
+// Fault (kafka): The source is stopped (SIGSTOP), another worker takes the connector over, and the first wakes with a commit on its way. The commit is refused, and the first worker ends.
 // Fault (kafka): The broker is killed (-9) and started again. Source and sink wait and go on.
 func TestFaultsBetweenSourceAndKafka(t *testing.T) {
 	f := newUnderFaults(t)
@@ -85,6 +86,22 @@ func TestFaultsBetweenSourceAndKafka(t *testing.T) {
 			}
 		}
 		f.interrupted(t, since)
+	})
+	f.fault("another worker took over", func(t *testing.T, f *underFaults) {
+		met(t, f.proxy.Once(proxy.EndTxn, proxy.Hold))
+		forgotten := f.from
+		if err := forgotten.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		f.proxy.Judge(nil)
+		f.machine++
+		f.runFrom()
+		f.mark(f.target.Client(), patience)
+		f.proxy.Release()
+		if err := forgotten.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		wantExit(t, forgotten, 1, "another worker has taken over")
 	})
 	f.fault("broker killed", func(t *testing.T, f *underFaults) {
 		if err := f.server.Kill(); err != nil {
@@ -201,6 +218,8 @@ func TestFaultsOfALogThatIsInUse(t *testing.T) {
 // end compares, and reads the whole log.
 func (f *underFaults) end() {
 	f.t.Helper()
+	f.t.Logf("%d commands written", f.stopWriters())
+	f.mark(f.target.Client(), patience)
 	identical(f.t, f.source, f.target)
 	f.from.Stop()
 	f.to.Stop()

@@ -136,7 +136,10 @@ type underFaults struct {
 	*badKafka
 	target   *redistest.Cluster
 	from, to *testkit.Redriver
+	machine  int // where the source runs: it has a folder of its own
 	full     int
+
+	stopWriters func() uint64
 }
 
 func newUnderFaults(t *testing.T) *underFaults {
@@ -151,13 +154,13 @@ func newUnderFaults(t *testing.T) *underFaults {
 	f.runTo()
 	f.mark(f.target.Client(), patience)
 	f.full = fullSyncs(t, source)
-	writers(t, source.Client(), 2, 300)
+	f.stopWriters = writers(t, source.Client(), 2, 300)
 	return f
 }
 
 func (f *underFaults) worker(user string) map[string]string {
 	return map[string]string{
-		"data.dir": filepath.Join(f.dir, "data-"+user), "kafka.brokers": f.proxy.Addr(), "restart.pause": "100ms",
+		"data.dir": filepath.Join(f.dir, "data-"+user+strconv.Itoa(f.machine)), "kafka.brokers": f.proxy.Addr(), "restart.pause": "100ms",
 		"kafka.sasl.mechanism": "PLAIN", "kafka.sasl.username": user, "kafka.sasl.password": user + "-secret",
 	}
 }
@@ -187,7 +190,7 @@ func (f *underFaults) fault(name string, do func(t *testing.T, f *underFaults)) 
 		g, p := *f, *f.pipeline
 		p.t, g.pipeline = t, &p
 		do(t, &g)
-		f.from, f.to = g.from, g.to
+		f.from, f.to, f.machine = g.from, g.to, g.machine
 		g.proxy.Judge(nil)
 		p.w = testkit.New(t)
 		p.mark(g.target.Client(), patience)
