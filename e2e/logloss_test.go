@@ -182,17 +182,19 @@ func TestTopicsAreLost(t *testing.T) {
 			p := newPipeline(t, w, w.Kafka().Addr(), source)
 			adm := p.admin(t)
 			name := w.Name("to")
-			from, to := p.run(p.sourceConfig()), p.run(p.sinkConfig(name, target, "target.existing.keys", "replace"))
+			fromConfig, toConfig := p.sourceConfig(), p.sinkConfig(name, target, "target.existing.keys", "replace")
+			from, to := p.run(fromConfig), p.run(toConfig)
 			p.mark(target.Client(), patience)
 			if !c.running {
 				from.Stop()
+				to.Stop()
 			}
 			if done, err := adm.DeleteTopics(t.Context(), p.prefix+c.topic); err != nil || done.Error() != nil {
 				t.Fatal(err, done.Error())
 			}
 			churn(t, source, 3) // something to commit
 			if !c.running {
-				from = p.run(p.sourceConfig())
+				from, to = p.run(fromConfig), p.run(toConfig)
 			}
 			if c.topic == ".offsets" {
 				wantExit(t, from, 7, "offsets topic was lost", "topic.prefix")

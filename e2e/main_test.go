@@ -44,6 +44,8 @@ func TestClusterIntoAnotherShapeIsIdentical(t *testing.T) {
 
 // Two sinks with targets of their own from one topic, one of them started after the load; a third that comes when
 // retention has removed the snapshot is refused.
+//
+// Fault (kafka): Retention has removed the snapshot before a new sink comes. It is refused with exit code 9, and nothing is written.
 func TestSinksStartAtTheSnapshotBoundaryOrAreRefused(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)

@@ -51,6 +51,13 @@
 // remembered of it would be incomplete otherwise; what was applied is still skipped. What a shard has left open that is gone
 // from the source is given up (release.go).
 //
+// Where retention has removed what lies between there and the begin of the log, the partition stops (LostError), or by
+// Config.LogLost starts at the newest complete snapshots (decideAnew), as a new sink does, but for what is known to be applied
+// and for the sweep, which removes what was deleted in the part that is lost. Staging keys whose other parts lie in it are
+// removed. If a shard has no such snapshot the partition waits, and looks again.
+//
+// A topic that was made again has other offsets, so every start of a partition asks whether it is still the same.
+//
 // A target that lost acknowledged writes shows a lower watermark, or none, at the next connect, with the next batch, and in
 // each second in which nothing is to be done: the partition starts again from what it finds. A watermark that was there is
 // only ever replaced (SET ... XX), so one that is gone stays gone. Watermarks missing for a part of a partition stop it: a

@@ -19,6 +19,8 @@
 // The position in the offsets topic, committed in the same Kafka transaction as the records, is the only truth. A lane
 // that starts, in a new process or after any error of Kafka,
 //
+//  0. looks at the data topic: what its records may weigh may have changed, and a topic that was deleted ends the whole
+//     source, whose next start makes it again
 //  1. fences its predecessor (InitProducerId), which also decides the predecessor's last transaction
 //  2. takes the high watermark of its offsets partition and reads committed records up to it
 //  3. compares the data topic with the position (check.go); a log that holds less or more begins a new generation
