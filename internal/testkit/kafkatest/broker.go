@@ -37,6 +37,9 @@ type Config struct {
 	// ExtraProps are more lines of server.properties; they win over ours.
 	ExtraProps map[string]string
 
+	// Clock is by how much the broker's clock is wrong, in whole seconds. It needs a C compiler.
+	Clock time.Duration
+
 	clusterID string // 22 characters; default: one of its own
 }
 
@@ -78,6 +81,11 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	b := &Broker{cfg: cfg, libs: libs, controllerPort: ports[1]}
 	if err := b.format(ctx); err != nil {
 		return nil, err
+	}
+	if cfg.Clock != 0 {
+		if err := b.SetClock(ctx, cfg.Clock); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.Restart(ctx); err != nil {
 		return nil, err
