@@ -33,6 +33,8 @@ func (w *world) sourceFaults(partitions int32) {
 		{"lose answers", loseAnswers},
 		{"broker errors", brokerErrors},
 		{"broker errors", brokerErrors},
+		{"trouble with the master", troubleWithMaster},
+		{"trouble with the broker", troubleWithBroker},
 		{"fail over", failOver},
 		{"fail over", failOver},
 		{"forget backlog", forgetBacklog},
@@ -103,6 +105,20 @@ func cutLinks(w *world, r *rand.Rand) {
 	master := among(r, w.from.masters()...)
 	w.net.cut(to(master.addr))
 }
+
+// troubleAhead has every connection to an address meet trouble soon.
+func troubleAhead(w *world, r *rand.Rand, address string) {
+	up, kind := r.IntN(3) > 0, among(r, cut, silent, delayed, delayed)
+	late := time.Duration(1+r.IntN(12)) * time.Second
+	after := among(r, 10, 100, 1000, 10_000)
+	w.net.each(to(address), func(wi *wire) { wi.ahead(up, trouble{kind: kind, after: r.IntN(after), late: late}) })
+}
+
+func troubleWithMaster(w *world, r *rand.Rand) {
+	troubleAhead(w, r, among(r, w.from.masters()...).addr)
+}
+
+func troubleWithBroker(w *world, r *rand.Rand) { troubleAhead(w, r, broker) }
 
 func cutBroker(w *world, _ *rand.Rand) { w.net.cut(to(broker)) }
 

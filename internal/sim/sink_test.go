@@ -26,8 +26,9 @@ type sinkProcess struct {
 	now    *sink.Sink
 }
 
-// startSink starts the sink; instance may be empty.
-func (w *world) startSink(instance string) {
+// startSink starts the sink, under the one instance name that a worker keeps for life: kfake does not always miss a member
+// that went away while it joined, until it comes again.
+func (w *world) startSink() {
 	p := &sinkProcess{host: w.net.host(sinkHost), done: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
@@ -38,7 +39,7 @@ func (w *world) startSink(instance string) {
 			s, err := sink.New(sink.Config{
 				Name: "s", Prefix: prefix, Kafka: w.kafkaConfig(p.host),
 				Dialer: &topology.Dialer{Dial: p.host.dial}, Seeds: w.into.seeds(),
-				ExpiryHold: hold, SweepMax: 1, Instance: instance,
+				ExpiryHold: hold, SweepMax: 1, Instance: "i",
 				SessionTimeout: 6 * time.Second, DrainTimeout: 2 * time.Second, ReplyTimeout: 5 * time.Second,
 			}, w.log)
 			if err != nil {
@@ -63,6 +64,9 @@ func (w *world) startSink(instance string) {
 		}
 	}()
 }
+
+// lateBytes is longer than any bytes are under way.
+const lateBytes = 30 * time.Second
 
 const hold = sink.MinExpiryHold
 
@@ -96,7 +100,7 @@ func runSync(t *testing.T, seed uint64, log io.Writer) error {
 	load.burst(r.IntN(100))
 	partitions := int32(1 + r.IntN(3))
 	w.startSource(filepath.Join(w.dir, "data"), partitions)
-	w.startSink("")
+	w.startSink()
 	var faults sync.WaitGroup
 	faults.Go(func() { w.sinkFaults(partitions) })
 	load.run(faultTime)
@@ -118,6 +122,7 @@ func runSync(t *testing.T, seed uint64, log io.Writer) error {
 func (w *world) settleSink() error {
 	want := w.from.contents()
 	var diff []string
+	settled := false
 	for end := time.Now().Add(settleTime); time.Now().Before(end); time.Sleep(time.Second) {
 		if err := w.failed(); err != nil {
 			return err
@@ -129,7 +134,11 @@ func (w *world) settleSink() error {
 			}
 		}
 		if diff = differences(want, got, 5, func(k string) bool { return own.Is([]byte(k)) }); len(diff) == 0 {
-			return nil
+			if settled {
+				return nil
+			}
+			settled = true
+			time.Sleep(lateBytes) // what is still under way must do no harm
 		}
 	}
 	w.sink.mu.Lock()
@@ -142,16 +151,19 @@ func (w *world) sinkFaults(partitions int32) {
 	r := w.rng(3)
 	kinds := []fault{
 		{"cut target", cutTarget},
-		{"cut target", cutTarget},
+		{"trouble with the target", troubleWithTarget},
+		{"trouble with the target", troubleWithTarget},
+		{"trouble with the target", troubleWithTarget},
+		{"trouble with the broker", troubleWithBroker},
 		{"cut broker", cutBroker},
 		{"fail over target", failOverTarget},
 		{"fail over target", failOverTarget},
 		{"restart target", restartTarget},
 		{"refuse at target", refuseTarget},
 		{"refuse at target", refuseTarget},
-		{"restart sink", func(w *world, r *rand.Rand) {
+		{"restart sink", func(w *world, _ *rand.Rand) {
 			w.stopSink()
-			w.startSink(among(r, "", "i"))
+			w.startSink()
 		}},
 		{"crash sink", crashSink},
 		{"crash sink", crashSink},
@@ -167,6 +179,10 @@ func (w *world) sinkFaults(partitions int32) {
 
 func cutTarget(w *world, r *rand.Rand) {
 	w.net.cut(to(among(r, w.into.masters()...).addr))
+}
+
+func troubleWithTarget(w *world, r *rand.Rand) {
+	troubleAhead(w, r, among(r, w.into.masters()...).addr)
 }
 
 func failOverTarget(w *world, r *rand.Rand) {
@@ -202,7 +218,7 @@ func refuseTarget(w *world, r *rand.Rand) {
 func crashSink(w *world, r *rand.Rand) {
 	w.crashSink()
 	time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)
-	w.startSink(among(r, "", "i"))
+	w.startSink()
 }
 
 func TestSimSync(t *testing.T) { simulate(t, runSync) }
