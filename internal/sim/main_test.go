@@ -58,7 +58,7 @@ func (quiet) Printf(context.Context, string, ...any) {}
 const (
 	// seedsEach is how many seeds a simulation has in a plain run, unless budget ends first.
 	seedsEach = 1000
-	budget    = 10 * time.Second
+	budget    = 7 * time.Second
 	// together is how many make one subtest, so that a panic tells about where it was.
 	together = 20
 )
