@@ -33,7 +33,7 @@ func documentedRights(t *testing.T, user string) (rule []string, rows []right) {
 	}
 	for section := range strings.SplitSeq(string(text), "\n## ") {
 		m := userLine.FindStringSubmatch(section)
-		if m == nil || m[1] != user {
+		if len(m) == 0 || m[1] != user {
 			continue
 		}
 		for _, row := range rightRow.FindAllStringSubmatch(section, -1) {

@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redriver/redriver/kafka"
@@ -146,49 +147,17 @@ func (c Config) Validate() error {
 	if c.Dialer == nil || len(c.Seeds) == 0 {
 		fault("no target given")
 	}
-	switch c.ExistingKeys {
-	case "", ExistingRefuse, ExistingReplace, ExistingKeep:
-	default:
-		fault("existing keys %q: want refuse, replace or keep", c.ExistingKeys)
-	}
-	switch c.Sweep {
-	case "", SweepDelete, SweepReport, SweepKeep:
-	default:
-		fault("sweep %q: want delete, report or keep", c.Sweep)
-	}
-	switch c.LogLost {
-	case "", LogLostStop, LogLostSnapshot:
-	default:
-		fault("lost log %q: want stop or snapshot", c.LogLost)
-	}
-	switch c.ExpiryMode {
-	case "", ExpiryHold:
-	case ExpiryImport:
-		if c.ExpiryHold != 0 {
-			fault("expiry mode %s with a hold: times are exact in it", c.ExpiryMode)
-		}
-	default:
-		fault("expiry mode %q: want hold or import", c.ExpiryMode)
-	}
-	switch c.Overdue {
-	case "", OverdueRefuse, OverdueAccept:
-	default:
-		fault("overdue %q: want refuse or accept", c.Overdue)
-	}
-	switch c.Unsupported {
-	case "", UnsupportedStop, UnsupportedSkip, UnsupportedKeep, UnsupportedDeadLetter:
-	default:
-		fault("unsupported %q: want stop, skip, keep or dead-letter", c.Unsupported)
-	}
-	switch c.Unmapped {
-	case "", UnmappedStop, UnmappedSkip:
-	default:
-		fault("unmapped databases %q: want stop or skip", c.Unmapped)
-	}
-	switch c.Functions {
-	case "", FunctionsReplace, FunctionsSkip, FunctionsStop:
-	default:
-		fault("functions %q: want replace, skip or stop", c.Functions)
+	errs = append(errs,
+		choice("existing keys", c.ExistingKeys, ExistingRefuse, ExistingReplace, ExistingKeep),
+		choice("sweep", c.Sweep, SweepDelete, SweepReport, SweepKeep),
+		choice("lost log", c.LogLost, LogLostStop, LogLostSnapshot),
+		choice("expiry mode", c.ExpiryMode, ExpiryHold, ExpiryImport),
+		choice("overdue", c.Overdue, OverdueRefuse, OverdueAccept),
+		choice("unsupported", c.Unsupported, UnsupportedStop, UnsupportedSkip, UnsupportedKeep, UnsupportedDeadLetter),
+		choice("unmapped databases", c.Unmapped, UnmappedStop, UnmappedSkip),
+		choice("functions", c.Functions, FunctionsReplace, FunctionsSkip, FunctionsStop))
+	if c.ExpiryMode == ExpiryImport && c.ExpiryHold != 0 {
+		fault("expiry mode %s with a hold: times are exact in it", c.ExpiryMode)
 	}
 	if c.ExpiryHold != 0 && c.ExpiryHold < MinExpiryHold {
 		fault("expiry hold %s: want 0 or at least %s, so that a held time cannot be mistaken for a user's", c.ExpiryHold, MinExpiryHold)
@@ -203,6 +172,14 @@ func (c Config) Validate() error {
 		fault("a timeout is negative")
 	}
 	return errors.Join(errs...)
+}
+
+// choice checks that a policy is one of those that there are, or left out.
+func choice[P ~string](what string, got P, all ...P) error {
+	if got == "" || slices.Contains(all, got) {
+		return nil
+	}
+	return fmt.Errorf("sink: %s %q: want one of %q", what, got, all)
 }
 
 func (c Config) withDefaults() Config {
