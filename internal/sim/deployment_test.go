@@ -49,10 +49,14 @@ type simShard struct {
 type queued struct {
 	args [][]byte
 	end  int64
+	at   time.Time
 }
 
-// replicaKeeps is how many commands a replica may be behind.
-const replicaKeeps = 64
+const (
+	// replicaKeeps is how many commands a replica may be behind, and replicaLag by how much.
+	replicaKeeps = 64
+	replicaLag   = time.Second
+)
 
 func newDeployment(n *network, name string, shards int, single bool, seed uint64) *deployment {
 	d := &deployment{net: n, name: name, single: single, seed: seed, rng: rand.New(rand.NewPCG(seed, 0xdea1)), stop: make(chan struct{})}
@@ -170,7 +174,7 @@ func (d *deployment) nodes(self *server) string {
 // follow hands a command of a master's stream to its replica. The master's lock is held.
 func (d *deployment) follow(s *server, args [][]byte) {
 	sh := d.shardOf(s.slots.First)
-	sh.queue = append(sh.queue, queued{args, s.hist.end()})
+	sh.queue = append(sh.queue, queued{args, s.hist.end(), time.Now()})
 	for len(sh.queue) > replicaKeeps {
 		sh.advance()
 	}
@@ -198,7 +202,7 @@ func (d *deployment) failOver(n, behind int, away time.Duration) {
 	sh := d.shards[n]
 	old := sh.master
 	old.stop()
-	for len(sh.queue) > behind || sh.within() {
+	for len(sh.queue) > behind || sh.within() || len(sh.queue) > 0 && time.Since(sh.queue[0].at) > replicaLag {
 		sh.advance()
 	}
 	h := history{id: d.newID(), old: old.hist.id, second: sh.done + 1, base: old.hist.base, kept: old.hist.kept}

@@ -36,11 +36,13 @@ const (
 type world struct {
 	t    testing.TB
 	seed uint64
-	log  *slog.Logger
-	dir  string
-	net  *network
-	from *deployment
-	into *deployment // with a sink only
+	// began is when the run did, by the bubble's clock.
+	began time.Time
+	log   *slog.Logger
+	dir   string
+	net   *network
+	from  *deployment
+	into  *deployment // with a sink only
 
 	kafka *kfake.Cluster
 	watch *time.Timer
@@ -56,11 +58,10 @@ type world struct {
 }
 
 func newWorld(t testing.TB, seed uint64, log io.Writer) *world {
-	w := &world{t: t, seed: seed, dir: t.TempDir(), net: newNetwork()}
-	began := time.Now()
+	w := &world{t: t, seed: seed, dir: t.TempDir(), net: newNetwork(), began: time.Now()}
 	w.log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
-			return slog.String("t", a.Value.Time().Sub(began).String())
+			return slog.String("t", a.Value.Time().Sub(w.began).String())
 		}
 		return a
 	}}))
