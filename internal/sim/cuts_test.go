@@ -79,6 +79,9 @@ func (c *cuts) run(t *testing.T) error {
 			c.at += c.step
 		}
 	}
+	// Links that end time and again with the first acknowledgement, before anything is read, look like a command that the
+	// master cannot send: a snapshot is the way past it.
+	w.excused = c.up && c.kind == cut
 	w.startSource(filepath.Join(w.dir, "data"), 2)
 	for n := 1; cycles == 0 || c.at < limit; n++ {
 		time.Sleep(time.Second)

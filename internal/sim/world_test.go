@@ -138,7 +138,7 @@ func (w *world) startSource(dir string, partitions int32) {
 		Dialer:     &topology.Dialer{Dial: p.host.dial},
 		Seeds:      w.from.seeds(),
 		Partitions: partitions, DataDir: dir,
-		LinkTimeout: 20 * time.Second,
+		LinkTimeout: 20 * time.Second, ResyncPause: 10 * time.Second,
 	}, w.log)
 	if err != nil {
 		w.t.Fatal(err)
