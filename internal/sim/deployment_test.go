@@ -19,8 +19,7 @@ type deployment struct {
 	single bool
 	seed   uint64
 	// transfer decides how a snapshot is sent.
-	transfer  func(*rand.Rand) transfer
-	fullSyncs int
+	transfer func(*rand.Rand) transfer
 	// calm: nothing changes any more, not even by the clock.
 	calm atomic.Bool
 

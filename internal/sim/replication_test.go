@@ -99,7 +99,6 @@ func (c *client) replicate(args [][]byte) {
 	s.hist.selected = false // the stream behind a snapshot begins with SELECT
 	at, id := s.hist.end(), s.hist.id
 	snapshot := s.data.snapshot()
-	s.d.fullSyncs++
 	mark := fmt.Sprintf("%040x", s.rng.Uint64())
 	s.mu.Unlock()
 
