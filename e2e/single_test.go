@@ -62,8 +62,15 @@ func singleLoad(t *testing.T, n *redistest.Node, databases int, without ...strin
 	return end
 }
 
-// singleMark writes a key behind everything else and waits until it is at the target.
+// singleMark writes a key behind everything else and waits until it is at the target; twice, as mark does.
 func (p *pipeline) singleMark(from *redis.Client, to redis.UniversalClient, timeout time.Duration) {
+	p.t.Helper()
+	for range 2 {
+		p.singleMarkOnce(from, to, timeout)
+	}
+}
+
+func (p *pipeline) singleMarkOnce(from *redis.Client, to redis.UniversalClient, timeout time.Duration) {
 	p.t.Helper()
 	value := p.w.Name("mark")
 	if err := from.Set(p.t.Context(), "mark", value, 0).Err(); err != nil {
