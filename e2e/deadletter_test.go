@@ -107,7 +107,7 @@ func TestWhatTheTargetCannotHaveIsADeadLetter(t *testing.T) {
 		for _, kv := range r.Headers {
 			h[kv.Key] = string(kv.Value)
 		}
-		if h["redriver.cause"] != "the target has no expiry times of hash fields" || h["redriver.key"] != string(r.Key) || h["redriver.sink"] != "to" {
+		if h["redriver.cause"] != "the target has no expiry times of hash fields" || h["redriver.key"] != string(r.Key) || h["redriver.sink"] != p.connector("to") {
 			t.Fatalf("headers of a dead letter: %v", h)
 		}
 		letters++

@@ -132,7 +132,7 @@ func TestRetentionPassesASinkThatIsAway(t *testing.T) {
 	// A snapshot behind what is removed is there already, and it was asked for while the source did not run.
 	churn(t, source, 1)
 	from.Stop()
-	wantExit(t, w.Redriver("resync", "--config", fromConfig, "from"), 0, "2 shards were asked")
+	wantExit(t, w.Redriver("resync", "--config", fromConfig, p.connector("from")), 0, "2 shards were asked")
 	ends, err := adm.ListEndOffsets(t.Context(), p.prefix+".changes")
 	if err != nil {
 		t.Fatal(err)

@@ -50,11 +50,14 @@ func sourceCluster(w *testkit.World, masters, replicas int) *redistest.Cluster {
 	return w.ClusterWith(redistest.Config{Masters: masters, ReplicasPerMaster: replicas, Args: []string{"--repl-backlog-size", backlog}})
 }
 
+// connector is the name of a connector of ours: others on the same broker take part in groups and transactions under theirs.
+func (p *pipeline) connector(name string) string { return name + "." + p.prefix }
+
 // config writes a configuration of one connector and returns its path.
 func (p *pipeline) config(name string, connector map[string]string) string {
 	p.t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "worker:\n  data.dir: %s\n  kafka.brokers: [%q]\nconnectors:\n  %s:\n", filepath.Join(p.dir, "data"), p.broker, name)
+	fmt.Fprintf(&b, "worker:\n  data.dir: %s\n  kafka.brokers: [%q]\nconnectors:\n  %s:\n", filepath.Join(p.dir, "data"), p.broker, p.connector(name))
 	for k, v := range connector {
 		fmt.Fprintf(&b, "    %s: %q\n", k, v)
 	}

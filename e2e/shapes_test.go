@@ -139,7 +139,7 @@ func (p *pipeline) settled(sinks ...string) {
 			return errors.New("the log grows")
 		}
 		for _, name := range sinks {
-			at, err := adm.FetchOffsets(p.t.Context(), "redriver-"+name)
+			at, err := adm.FetchOffsets(p.t.Context(), "redriver-"+p.connector(name))
 			if err != nil {
 				return err
 			}

@@ -37,7 +37,7 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 	}
 	// 1 MiB of memory, 4 MiB of disk.
 	c := carryUnderLoad(t, w, broker.Addr(), source, "spool.memory.bytes", "1MiB", "spool.disk.bytes", "4MiB", "unit.max.bytes", "2MiB")
-	spool := filepath.Join(c.dir, "data", "spool", "from", "shard-1")
+	spool := filepath.Join(c.dir, "data", "spool", c.connector("from"), "shard-1")
 	full := c.says(saysFull)
 	write := func(t *testing.T, mb int) {
 		t.Helper()

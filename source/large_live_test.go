@@ -164,8 +164,8 @@ func binarySource(t *testing.T, w *testkit.World, broker, prefix string, c *redi
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "source.yaml")
-	text := fmt.Sprintf("worker:\n  data.dir: %s\n  kafka.brokers: [%q]\nconnectors:\n  src:\n    type: source\n    topic.prefix: %s\n    topic.partitions: 8\n    redis.address: %s\n",
-		filepath.Join(dir, "data"), broker, prefix, c.Addrs()[0])
+	text := fmt.Sprintf("worker:\n  data.dir: %s\n  kafka.brokers: [%q]\nconnectors:\n  %s:\n    type: source\n    topic.prefix: %s\n    topic.partitions: 8\n    redis.address: %s\n",
+		filepath.Join(dir, "data"), broker, prefix, prefix, c.Addrs()[0])
 	for i := range extra {
 		extra[i] = "    " + extra[i] + "\n"
 	}
@@ -201,7 +201,7 @@ func stateOf(ctx context.Context, kc kafka.Config, prefix string) (*offsets.Stat
 	if err != nil {
 		return nil, err
 	}
-	return &state, kc.ReadCommitted(ctx, offsets.Topic(prefix), spans, func(r *kgo.Record) error { return state.Apply("src", r.Key, r.Value) })
+	return &state, kc.ReadCommitted(ctx, offsets.Topic(prefix), spans, func(r *kgo.Record) error { return state.Apply(prefix, r.Key, r.Value) })
 }
 
 // insideText waits until some of the text is published, and not all of it.
@@ -315,7 +315,7 @@ func abortInside(t *testing.T, w *testkit.World, c *redistest.Cluster, keys []st
 	signal(syscall.SIGSTOP)
 	// Another producer of the lanes' names: whatever is open is aborted.
 	for shard := event.Shard(1); shard <= 3; shard++ {
-		cl, err := kc.Client(kgo.TransactionalID(offsets.TransactionalID("src", shard)))
+		cl, err := kc.Client(kgo.TransactionalID(offsets.TransactionalID(prefix, shard)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -103,7 +103,7 @@ func TestSourcePublishesSnapshotAndStreamWithoutHoles(t *testing.T) {
 	for name, kc := range brokers(t, w) {
 		t.Run(name, func(t *testing.T) {
 			cfg := source.Config{
-				Connector: "src", Prefix: w.Name("s"), Kafka: kc, DataDir: t.TempDir(), Partitions: 16,
+				Connector: w.Name("src"), Prefix: w.Name("s"), Kafka: kc, DataDir: t.TempDir(), Partitions: 16,
 				Dialer: &topology.Dialer{}, Seeds: cluster.Addrs()[:1],
 			}
 			ctx, stopWriters := context.WithCancel(t.Context())
