@@ -18,6 +18,7 @@ import (
 // Fault (kafka): The broker's clock is two hours behind. It refuses the times of records; the source says so and sends them without, and nothing waits for a person.
 // Fault (kafka): The broker's clock is two hours ahead, and older records are not allowed. The same.
 func TestBrokerWithAnotherClock(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("cc"); err != nil {
 		t.Skip("a wrong clock needs a C compiler")
 	}

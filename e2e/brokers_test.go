@@ -15,6 +15,7 @@ import (
 // Fault (kafka): A broker that leads partitions of open transactions is killed. Others take over, and the source goes on with them.
 // Fault (kafka): Two of three brokers are down, so that min.insync.replicas is not reached. Nothing is acknowledged to the master; publishing goes on out of the spool when they are back.
 func TestThreeBrokers(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	brokers := w.KafkaCluster(3)
 	source, target := sourceCluster(w, 1, 0), w.Cluster(1, 0)

@@ -27,6 +27,7 @@ import (
 // Fault (kafka): The source is stopped (SIGSTOP), another worker takes the connector over, and the first wakes with a commit on its way. The commit is refused, and the first worker ends.
 // Fault (kafka): The broker is killed (-9) and started again. Source and sink wait and go on.
 func TestFaultsBetweenSourceAndKafka(t *testing.T) {
+	t.Parallel()
 	f := newUnderFaults(t)
 	for _, c := range []struct {
 		name string
@@ -122,6 +123,7 @@ func TestFaultsBetweenSourceAndKafka(t *testing.T) {
 // Fault (kafka): Another lane's transaction hangs in the offsets topic while a source starts. The lane that has its position there waits for the outcome, in place of trusting an older position; the others go on.
 // Fault (kafka): The commits of a sink's group are deleted. Nothing is read again or left out: the sink starts where its own records at the target say.
 func TestFaultsOfALogThatIsInUse(t *testing.T) {
+	t.Parallel()
 	f := newUnderFaults(t)
 	f.fault("record too large", func(t *testing.T, f *underFaults) {
 		since := len(f.from.Log())

@@ -96,6 +96,7 @@ func (p *pipeline) settle(c *redistest.Cluster) {
 // Fault (kafka): The same with log.lost: snapshot and a complete snapshot in the log. The sink starts again there; what was deleted meanwhile is swept.
 // Fault (kafka): The same without a snapshot in the log. The sink waits; redriver resync has the source take one, and the sink goes on by itself.
 func TestRetentionPassesASinkThatIsAway(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source, target := sourceCluster(w, 2, 0), w.Cluster(1, 0)
 	p := newPipeline(t, w, w.Kafka().Addr(), source)
@@ -165,6 +166,7 @@ func TestRetentionPassesASinkThatIsAway(t *testing.T) {
 // Fault (kafka): The data topic is lost between two runs. The same.
 // Fault (kafka): The offsets topic is deleted while it is used, or lost between two runs. The source stops and says so: nobody could tell which shards and generations the log holds.
 func TestTopicsAreLost(t *testing.T) {
+	t.Parallel()
 	w := testkit.New(t)
 	source, target := sourceCluster(w, 1, 0), w.Cluster(1, 0)
 	churn(t, source, -1)

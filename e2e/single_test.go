@@ -129,7 +129,12 @@ func TestSingleServerIntoAnotherIsIdentical(t *testing.T) {
 			stop := singleLoad(t, from, singleDatabases)
 			fromConfig, toConfig := p.singleSource(from.Addr()), p.singleSink(to.Addr())
 			source, sink := p.run(fromConfig), p.run(toConfig)
-			p.singleMark(from.Client(), to.Client(), time.Minute)
+			w.Eventually(time.Minute, "writes arrive", func() error { // time and again: the load flushes, and swaps databases
+				if err := from.Client().Set(t.Context(), "begun", 1, 0).Err(); err != nil {
+					return err
+				}
+				return to.Client().Get(t.Context(), "begun").Err()
+			})
 			before := p.chainHolds().Generations // a FLUSHALL of the load ends a snapshot that is being made
 			for round := range 3 {
 				if err := sink.Kill(); err != nil {
