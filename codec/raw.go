@@ -257,6 +257,9 @@ func (d *decoder) head(flags byte, e *event.Event) {
 	case numbered(e.Kind):
 		e.Number = d.uvarint(maxOffset, "number")
 	case flags&flagSameEnd != 0:
+		if flags&flagPart == 0 {
+			d.fail("part of no transaction")
+		}
 		d.uvarint(0, "previous offset")
 		e.Prev = e.End
 	default:

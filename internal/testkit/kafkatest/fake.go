@@ -1,7 +1,9 @@
 package kafkatest
 
 import (
+	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -17,12 +19,23 @@ type Fake struct {
 
 // StartFake starts the stand-in broker on a folder, with the data of an earlier run if there is any: at once.
 func StartFake(dir string) (*Fake, error) {
-	port, err := proc.FreePort()
-	if err != nil {
-		return nil, err
+	var last error
+	for range portAttempts {
+		port, err := proc.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		f, err := StartFakeOn(dir, port)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return f, err
+		}
+		last = err
 	}
-	return StartFakeOn(dir, port)
+	return nil, last
 }
+
+// portAttempts is how many ports are tried: one that was free may not be a moment later.
+const portAttempts = 5
 
 // StartFakeOn is StartFake on a given port, for a restart where clients still look for the broker. Options win over ours.
 func StartFakeOn(dir string, port int, options ...kfake.Opt) (*Fake, error) {
