@@ -11,10 +11,13 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/redriver/redriver/internal/testkit/proc"
 	"github.com/redriver/redriver/internal/tools"
 )
+
+const dumpTimeout = 5 * time.Second
 
 // Redriver is a process of the project's own binary. Embedded: Kill, Signal, Wait, Usage, LogTail and so on.
 type Redriver struct {
@@ -48,6 +51,10 @@ func (w *World) RedriverWith(cfg proc.Config) *Redriver {
 	}
 	r := &Redriver{Process: p, w: w, args: cfg.Args}
 	w.tb.Cleanup(func() {
+		tail := p.LogTail(40)
+		if w.tb.Failed() {
+			r.tellGoroutines()
+		}
 		if err := p.Kill(); err != nil {
 			w.tb.Errorf("kill redriver: %v", err)
 		}
@@ -56,10 +63,21 @@ func (w *World) RedriverWith(cfg proc.Config) *Redriver {
 			w.tb.Errorf("redriver %s: data race", strings.Join(cfg.Args, " "))
 		}
 		if w.tb.Failed() {
-			w.tb.Logf("redriver %s: end of %s:\n%s", strings.Join(cfg.Args, " "), p.LogPath(), p.LogTail(40))
+			w.tb.Logf("redriver %s: end of %s:\n%s", strings.Join(cfg.Args, " "), p.LogPath(), tail)
 		}
 	})
 	return r
+}
+
+// tellGoroutines ends a process that runs, with what each of its goroutines does at the end of its log.
+func (r *Redriver) tellGoroutines() {
+	if !r.Running() || r.Signal(syscall.SIGQUIT) != nil {
+		return
+	}
+	select {
+	case <-r.Done():
+	case <-time.After(dumpTimeout): // stopped, say
+	}
 }
 
 // Log returns all its output so far.
