@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -16,7 +18,12 @@ const (
 	readMaxWait  = 100 * time.Millisecond
 	readMaxBytes = 16 << 20
 	readPause    = 20 * time.Millisecond
+	// readStall is how long a read may stand still.
+	readStall = 30 * time.Second
 )
+
+// ErrStandsStill tells that a read came no further.
+var ErrStandsStill = errors.New("no further")
 
 // Span is a stretch of a partition: records from Start up to, not including, End.
 type Span struct{ Start, End int64 }
@@ -55,12 +62,16 @@ func Spans(ctx context.Context, adm *kadm.Client, topic string) (map[int32]Span,
 }
 
 // ReadCommitted reads spans of a topic and hands every committed record to fn, in order within its partition. It waits
-// for open transactions inside the spans, bounded by ctx alone.
+// for open transactions inside the spans, and gives up with ErrStandsStill when it has come no further for 30 s.
 //
 // It fetches by itself in place of a consumer, because it has to know when it has seen everything: a consumer says
 // nothing of aborted records, and where they end a span, with no record behind them, it would wait for ever.
 func (c Config) ReadCommitted(ctx context.Context, topic string, spans map[int32]Span, fn func(*kgo.Record) error) error {
-	r := spanReader{spans: spans, next: map[int32]int64{}, fn: fn, topic: topic}
+	return c.readCommitted(ctx, topic, spans, readStall, fn)
+}
+
+func (c Config) readCommitted(ctx context.Context, topic string, spans map[int32]Span, stall time.Duration, fn func(*kgo.Record) error) error {
+	r := spanReader{spans: spans, next: map[int32]int64{}, stable: map[int32]int64{}, fn: fn, topic: topic}
 	for p, s := range spans {
 		if s.Start < s.End {
 			r.next[p] = s.Start
@@ -74,8 +85,14 @@ func (c Config) ReadCommitted(ctx context.Context, topic string, spans map[int32
 		return err
 	}
 	defer cl.Close()
-	for len(r.next) > 0 {
-		if err := r.round(ctx, cl); err != nil {
+	for last := time.Now(); len(r.next) > 0; {
+		progress, err := r.round(ctx, cl)
+		if progress {
+			last = time.Now()
+		} else if err == nil && time.Since(last) > stall {
+			err = r.standsStill(stall)
+		}
+		if err != nil {
 			return fmt.Errorf("read %d partitions of %s to their ends: %w", len(r.next), topic, err)
 		}
 	}
@@ -87,45 +104,55 @@ type spanReader struct {
 	spans map[int32]Span
 	next  map[int32]int64 // of the partitions that are not read to their ends
 	fn    func(*kgo.Record) error
+	// stable are the last stable offsets that leaders told.
+	stable map[int32]int64
+}
+
+func (r *spanReader) standsStill(since time.Duration) error {
+	p := slices.Min(slices.Collect(maps.Keys(r.next)))
+	why := "its leader gives nothing"
+	if stable, ok := r.stable[p]; ok && stable < r.spans[p].End {
+		why = "waiting for the end of a transaction that is open there (kafka-transactions.sh describe-producers tells whose)"
+	}
+	return fmt.Errorf("partition %d at offset %d of %d, %w for %s: %s", p, r.next[p], r.spans[p].End, ErrStandsStill, since, why)
 }
 
 // round asks every leader once. A leader that has moved or does not answer is asked again in the next round.
-func (r *spanReader) round(ctx context.Context, cl *kgo.Client) error {
+func (r *spanReader) round(ctx context.Context, cl *kgo.Client) (progress bool, err error) {
 	topics, err := kadm.NewClient(cl).ListTopics(ctx, r.topic)
 	if err != nil {
-		return fmt.Errorf("find leaders: %w", err)
+		return false, fmt.Errorf("find leaders: %w", err)
 	}
 	t := topics[r.topic]
 	if t.Err != nil {
-		return fmt.Errorf("find leaders: %w", t.Err)
+		return false, fmt.Errorf("find leaders: %w", t.Err)
 	}
 	byLeader := map[int32][]int32{}
 	for p := range r.next {
 		byLeader[t.Partitions[p].Leader] = append(byLeader[t.Partitions[p].Leader], p)
 	}
-	progress := false
 	for leader, partitions := range byLeader {
 		if leader < 0 {
 			continue
 		}
 		resp, err := cl.Broker(int(leader)).RetriableRequest(ctx, r.request(kmsg.FetchRequestTopic{Topic: r.topic, TopicID: t.ID}, partitions))
 		if err != nil {
-			return fmt.Errorf("fetch: %w", err)
+			return false, fmt.Errorf("fetch: %w", err)
 		}
 		moved, err := r.takeAll(resp.(*kmsg.FetchResponse))
 		if err != nil {
-			return err
+			return false, err
 		}
 		progress = progress || moved
 	}
 	if progress {
-		return nil
+		return true, nil
 	}
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	case <-time.After(readPause):
-		return nil
+		return false, nil
 	}
 }
 
@@ -182,6 +209,7 @@ func (r *spanReader) take(rp *kmsg.FetchResponseTopicPartition, nothing bool) (p
 	default:
 		r.next[p] = max(next, from)
 	}
+	r.stable[p] = fp.LastStableOffset
 	for _, rec := range fp.Records {
 		if rec.Offset < span.End {
 			if err := r.fn(rec); err != nil {
