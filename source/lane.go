@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -34,6 +35,7 @@ type lane struct {
 	gate   *gate
 	status *ShardStatus
 	log    *slog.Logger
+	waits  *waits
 	// owned tells the slots that the shard serves now, ask its keys of a command.
 	owned func() slot.Set
 	ask   func(context.Context, [][]byte) ([][]byte, error)
@@ -111,6 +113,9 @@ func (l *lane) session(ctx context.Context) error {
 	stopDrain := context.AfterFunc(ctx, func() { time.AfterFunc(l.cfg.DrainTimeout, cancel) })
 	defer stopDrain()
 
+	l.waits = &waits{log: l.log, status: l.status}
+	defer l.waits.end()
+	l.waits.begin("Kafka's topics")
 	if l.sessions++; l.sessions > 1 && l.owner != nil {
 		// Fencing a successor would only make it fence us in its turn.
 		if err := l.owner(ctx); err != nil {
@@ -134,20 +139,17 @@ func (l *lane) session(ctx context.Context) error {
 		return stop(err)
 	}
 	defer cl.Close()
-	// Fences whoever published for this shard before, and returns only when its last transaction is decided.
-	producerID, epoch, err := cl.ProducerID(ctx)
+	producerID, epoch, err := l.fence(ctx, cl)
 	if err != nil {
-		return fmt.Errorf("fence shard %d: %w", l.shard, err)
-	}
-	topics := map[string]int32{l.topic.Name: l.topic.Partitions, offsets.Topic(l.cfg.Prefix): offsets.Partitions}
-	if err := kafka.Seal(ctx, cl, producerID, epoch, topics); err != nil {
 		return err
 	}
+	l.waits.begin(fmt.Sprintf("its position in %s/%d, or open transactions there", offsets.Topic(l.cfg.Prefix), offsets.LanePartition(l.shard)))
 	pos, err := l.position(ctx)
 	if err != nil {
 		return err
 	}
 	p := newPublisher(work, l, cl, pos, uint64(producerID)<<16|uint64(uint16(epoch)))
+	l.waits.begin("the end of the log in " + l.topic.Name + ", or open transactions there")
 	found, err := l.checkLog(ctx, pos)
 	p.stands(found)
 	if err == nil && pos.Renew {
@@ -171,7 +173,28 @@ func (l *lane) session(ctx context.Context) error {
 		l.isReady = true
 		close(l.ready)
 	}
+	l.waits.end()
 	return p.run(ctx, at)
+}
+
+// fence ends what whoever published for this shard before has left.
+func (l *lane) fence(ctx context.Context, cl *kgo.Client) (producerID int64, epoch int16, err error) {
+	l.waits.begin("Kafka's coordinator, which ends the transactions of whoever published before")
+	// Returns only when the last transaction is decided.
+	producerID, epoch, err = cl.ProducerID(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("fence shard %d: %w", l.shard, err)
+	}
+	topics := map[string]int32{l.topic.Name: l.topic.Partitions, offsets.Topic(l.cfg.Prefix): offsets.Partitions}
+	if err := kafka.Seal(ctx, cl, producerID, epoch, topics); err != nil {
+		return 0, 0, err
+	}
+	hanging, err := kafka.EndHanging(ctx, cl, producerID, slices.Sorted(maps.Keys(topics))...)
+	for _, h := range hanging {
+		l.log.Warn("Kafka had forgotten to end a transaction of this lane; it was aborted, and its records are published again",
+			slog.String("topic", h.Topic), slog.Int("partition", int(h.Partition)), slog.Int64("offset", h.CurrentTxnStartOffset))
+	}
+	return producerID, epoch, err
 }
 
 // refresh looks at the data topic again. How large its records may be can change at any time; a topic that was deleted is

@@ -54,6 +54,9 @@ func (r *registry) read(ctx context.Context, cl *kgo.Client) error {
 	if err := kafka.Seal(ctx, cl, producerID, epoch, map[string]int32{topic: 1 + offsets.RegistryPartition}); err != nil {
 		return err
 	}
+	if _, err := kafka.EndHanging(ctx, cl, producerID, topic); err != nil {
+		return err
+	}
 	state, err := r.stored(ctx)
 	if err != nil {
 		return err

@@ -68,8 +68,12 @@ func askShard(ctx context.Context, l *lane) error {
 		return err
 	}
 	defer cl.Close()
-	if _, _, err := cl.ProducerID(ctx); err != nil {
+	producerID, _, err := cl.ProducerID(ctx)
+	if err != nil {
 		return fmt.Errorf("fence: %w", err)
+	}
+	if _, err := kafka.EndHanging(ctx, cl, producerID, offsets.Topic(l.cfg.Prefix)); err != nil {
+		return err
 	}
 	pos, err := l.position(ctx)
 	if err != nil || pos.Generation == 0 {

@@ -63,6 +63,7 @@ func (p *publisher) begin() bool {
 			return false
 		}
 		p.open, p.since = true, time.Now()
+		p.waits.begin("Kafka to take the records of a transaction")
 	}
 	return true
 }
@@ -103,6 +104,7 @@ func (p *publisher) commit() error {
 
 func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {
 	// The budget is shared by all lanes of the worker; waiting for it gathers more in the spool.
+	p.waits.begin("the worker's budget of transactions (commit.rate.max)")
 	if err := p.cfg.Commits.Wait(p.work); err != nil {
 		return fmt.Errorf("wait for the budget of transactions: %w", err)
 	}
@@ -128,6 +130,7 @@ func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {
 	if err := p.offsetsRecord(offsets.PositionRecord(p.cfg.Connector, next)); err != nil {
 		return err
 	}
+	p.waits.begin("Kafka to take the records of a transaction")
 	if err := p.cl.Flush(p.work); err != nil {
 		return fmt.Errorf("flush transaction: %w", err)
 	}
@@ -137,6 +140,7 @@ func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {
 	if err := p.gate.mayCommit(); err != nil {
 		return err
 	}
+	p.waits.begin("Kafka to commit a transaction")
 	if err := p.cl.EndTransaction(p.work, kgo.TryCommit); err != nil {
 		// Whether it was committed is unknown: the next session fences, and reads it from the topic.
 		return fmt.Errorf("end transaction: %w", err)
@@ -183,6 +187,7 @@ func (p *publisher) afterCommit(next offsets.Position) error {
 		p.log.Info("the stream has messages or scripts, which are not carried (PUBLISH, SCRIPT)")
 	}
 	p.in.dropped, p.in.absolute = 0, 0
+	p.waits.end()
 	p.open, p.bytes, p.records, p.committed = false, 0, 0, time.Now()
 	clear(p.wrote)
 	clear(p.chunks)
