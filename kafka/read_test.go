@@ -1,8 +1,11 @@
 package kafka_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -67,5 +70,45 @@ func TestReadCommittedReadsEveryPartitionToItsEnd(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestReadCommittedSaysWhereItStandsStill(t *testing.T) {
+	w := testkit.New(t)
+	cfg := kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}
+	adm, err := cfg.Admin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer adm.Close()
+	topic := w.Name("open")
+	if _, err := kafka.Ensure(t.Context(), adm, kafka.TopicSpec{Name: topic, Partitions: 2}); err != nil {
+		t.Fatal(err)
+	}
+	cl, err := cfg.Client(kgo.TransactionalID(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Partition: 1, Key: []byte("k")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	spans, err := kafka.Spans(t.Context(), adm, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = kafka.ReadCommittedFor(cfg, t.Context(), topic, spans, 300*time.Millisecond, func(*kgo.Record) error { return nil })
+	if !errors.Is(err, kafka.ErrStandsStill) || !strings.Contains(err.Error(), "partition 1 at offset 0 of 1") || !strings.Contains(err.Error(), "transaction") {
+		t.Error(err)
+	}
+	if err := cl.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := cfg.ReadCommitted(t.Context(), topic, spans, func(*kgo.Record) error { n++; return nil }); err != nil || n != 1 {
+		t.Error(n, err)
 	}
 }
