@@ -121,6 +121,7 @@ func TestFaultsBetweenSourceAndKafka(t *testing.T) {
 // Fault (kafka): The rights of a source are taken away and given back. It says which one is missing, waits, and goes on from the spool.
 // Fault (kafka): The rights of a sink are taken away and given back. It waits and goes on.
 // Fault (kafka): Another lane's transaction hangs in the offsets topic while a source starts. The lane that has its position there waits for the outcome, in place of trusting an older position; the others go on.
+// Fault (kafka): The broker forgets to end a source's transaction (Kafka 4 does when it restarts, if partitions have no leader just then). The lane aborts it when it starts, and publishes again from the spool.
 // Fault (kafka): The commits of a sink's group are deleted. Nothing is read again or left out: the sink starts where its own records at the target say.
 func TestFaultsOfALogThatIsInUse(t *testing.T) {
 	t.Parallel()
@@ -205,6 +206,19 @@ func TestFaultsOfALogThatIsInUse(t *testing.T) {
 		}
 		if err := other.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
 			t.Fatal(err)
+		}
+	})
+	f.fault("transaction forgotten by the broker", func(t *testing.T, f *underFaults) {
+		if err := f.from.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		f.hang(t, "from", offsets.Topic(f.prefix), offsets.RegistryPartition)
+		f.hang(t, offsets.TransactionalID("from", 1), offsets.Topic(f.prefix), offsets.LanePartition(1))
+		f.hang(t, offsets.TransactionalID("from", 2), offsets.ChangesTopic(f.prefix), 0, partitions/2, partitions-1)
+		f.runFrom()
+		f.mark(f.target.Client(), patience)
+		if n := strings.Count(f.from.Log(), "Kafka had forgotten to end a transaction"); n < 4 {
+			t.Errorf("the source tells of %d partitions, want 4", n)
 		}
 	})
 	f.fault("commits of the group deleted", func(t *testing.T, f *underFaults) {
