@@ -28,6 +28,7 @@ var somePairs = [][2]string{
 	{"redis-8.6", "redis-7.2"},
 	{"redis-8.6", "valkey-9.1"},
 	{"valkey-8.1", "redis-8.0"},
+	{"valkey-9.1", "redis-7.4"},
 	{"valkey-9.1", "redis-8.6"},
 }
 

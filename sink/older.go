@@ -97,6 +97,7 @@ var (
 	since70           = since{700, 702}
 	sinceFieldExpiry  = since{704, 900}
 	sinceHSetEx       = since{800, 900}
+	sinceHGetDel      = since{800, 901}
 	sinceStreamRefs   = since{802, 0}
 	sinceBitOps       = since{802, 0}
 	sinceMSetEx       = since{804, 901}
@@ -149,6 +150,7 @@ var translators = map[string]func(*translation, [][]byte) bool{
 	"XDELEX":     (*translation).xdelex,
 	"XACKDEL":    (*translation).xackdel,
 	"HSETEX":     (*translation).hsetEx,
+	"HGETDEL":    (*translation).hgetDel,
 	"HPEXPIREAT": (*translation).fieldExpiry, "HEXPIREAT": (*translation).fieldExpiry, "HPEXPIRE": (*translation).fieldExpiry,
 	"HEXPIRE": (*translation).fieldExpiry, "HPERSIST": (*translation).fieldExpiry, "HGETEX": (*translation).fieldExpiry,
 }

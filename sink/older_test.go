@@ -48,6 +48,7 @@ var newerCommands = []struct{ before, line string }{
 	{"XADD k 1-1 f v|XADD k 1-2 f v", "XDELEX k IDS 1 1-1"},
 	{"XADD k 1-1 f v|XADD k 1-2 f v|XGROUP CREATE k g 0|XREADGROUP GROUP g c STREAMS k >|XCLAIM k g c 0 1-2 TIME 1700000000000 RETRYCOUNT 1 JUSTID", "XACKDEL k g IDS 1 1-1"},
 	{"", "HSETEX k PXAT 4000000000123 FIELDS 2 a 1 b 2"},
+	{"", "HGETDEL k FIELDS 2 a c"},
 	{"", "HSETEX k FNX FIELDS 1 PXAT 1 EXAT 4000000000"},
 	{"HSET k a 1", "HPEXPIREAT k 4000000000123 FIELDS 1 a NX"},
 }

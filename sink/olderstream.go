@@ -161,6 +161,16 @@ func (t *translation) idsOf(args [][]byte, at int) ([][]byte, bool) {
 	return nil, false
 }
 
+// hgetDel takes HGETDEL key FIELDS n field ..., which Valkey sends as it came.
+func (t *translation) hgetDel(args [][]byte) bool {
+	first, end, ok := command.Fields(args, 2, 1)
+	if t.d.knows(sinceHGetDel) || !ok {
+		return false
+	}
+	t.addArgs(append([][]byte{[]byte("HDEL"), args[1]}, args[first:end]...)...)
+	return true
+}
+
 // hsetEx takes HSETEX key options FIELDS n field value ...
 func (t *translation) hsetEx(args [][]byte) bool {
 	first := optionsFirst(args, 2)
