@@ -14,6 +14,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
+// forgottenLine is what a source says of each partition in which it ended a transaction that hung.
+const forgottenLine = "Kafka had forgotten to end a transaction"
+
 // hang leaves a transaction in partitions that its coordinator knows nothing of, so that nobody ends it.
 func (f *underFaults) hang(t *testing.T, id, topic string, partitions ...int32) {
 	t.Helper()
