@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 )
 
 // Causes an [Error] wraps besides the original one, for errors.Is.
@@ -91,6 +92,10 @@ func classify(err error) (hint string, cause error) {
 	}
 	if errors.Is(err, context.Canceled) {
 		return "", nil
+	}
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		// What a server says of our certificate may be lost with the connection.
+		return "the server ended the connection: is it going down, or does it want TLS, or a certificate of ours?", ErrUnreachable
 	}
 	if isNetwork(err) {
 		return "check that host and port are right, the server is up, and no firewall is between; an address that only the servers tell can be mapped: redis.address.map", ErrUnreachable
