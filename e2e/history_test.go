@@ -155,12 +155,12 @@ func TestHistoryNamesThePromiseThatAMutantBreaks(t *testing.T) {
 		}},
 		load.AtomicUnit: {{
 			"source/unit.go",
-			"case equalFold(name, \"MULTI\") && !u.atomic:\n\t\t\tu.atomic = true\n\t\t\tu.args = u.args[:first]\n\t\t\tcontinue",
-			"case equalFold(name, \"MULTI\"):\n\t\t\tu.args = u.args[:first]\n\t\t\treturn n, nil",
+			"case resp.IsWord(name, \"MULTI\") && !u.atomic:\n\t\t\tu.atomic = true\n\t\t\tu.args = u.args[:first]\n\t\t\tcontinue",
+			"case resp.IsWord(name, \"MULTI\"):\n\t\t\tu.args = u.args[:first]\n\t\t\treturn n, nil",
 		}, {
 			"source/unit.go",
-			"case equalFold(name, \"EXEC\") && u.atomic:",
-			"case equalFold(name, \"EXEC\"):",
+			"case resp.IsWord(name, \"EXEC\") && u.atomic:",
+			"case resp.IsWord(name, \"EXEC\"):",
 		}, {
 			"sink/batch.go",
 			"if b.over || len(b.units) >= l.units",

@@ -117,7 +117,7 @@ func (c *carried) settle() {
 }
 
 // says counts what the source has said since it was started.
-func (c *carried) says(what string) int { return strings.Count(c.from.Log(), what) }
+func (c *carried) says(what string) int { return logged(c.from, what) }
 
 // hears waits until the source has said it n times.
 func (c *carried) hears(n int, what string) {

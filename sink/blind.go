@@ -1,8 +1,9 @@
 package sink
 
 import (
-	"bytes"
 	"strconv"
+
+	"github.com/redriver/redriver/redis/resp"
 )
 
 // isBlind reports whether a command is on the allow-list of writes that converge: a run of such commands, replayed in
@@ -50,7 +51,7 @@ func isBlindSet(args [][]byte) bool {
 	case 3:
 		return true
 	case 5:
-		return isWord(args[3], "PXAT") || isWord(args[3], "EXAT")
+		return resp.IsWord(args[3], "PXAT") || resp.IsWord(args[3], "EXAT")
 	}
 	return false
 }
@@ -72,19 +73,15 @@ func isBlindRestore(args [][]byte) bool {
 	replace, absolute := false, string(args[2]) == "0"
 	for i := 4; i < len(args); i++ {
 		switch {
-		case isWord(args[i], "REPLACE"):
+		case resp.IsWord(args[i], "REPLACE"):
 			replace = true
-		case isWord(args[i], "ABSTTL"):
+		case resp.IsWord(args[i], "ABSTTL"):
 			absolute = true
-		case isWord(args[i], "IDLETIME"), isWord(args[i], "FREQ"):
+		case resp.IsWord(args[i], "IDLETIME"), resp.IsWord(args[i], "FREQ"):
 			i++
 		default:
 			return false
 		}
 	}
 	return replace && absolute
-}
-
-func isWord(b []byte, word string) bool {
-	return len(b) == len(word) && bytes.EqualFold(b, []byte(word))
 }

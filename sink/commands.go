@@ -15,7 +15,7 @@ func (v *values) command(args [][]byte, held []byte) (t translation, ok bool, er
 	if v == nil {
 		return translation{}, false, nil
 	}
-	restores := len(args) > 3 && isWord(args[0], "RESTORE")
+	restores := len(args) > 3 && resp.IsWord(args[0], "RESTORE")
 	if !restores && !v.target.dialect.isOld() {
 		return translation{}, false, nil
 	}
@@ -32,7 +32,7 @@ func (v *values) command(args [][]byte, held []byte) (t translation, ok bool, er
 		return t, ok, nil
 	}
 	key := args[1]
-	if isWord(args[0], "XGROUP") && len(args) > 2 {
+	if resp.IsWord(args[0], "XGROUP") && len(args) > 2 {
 		key = args[2]
 	}
 	err = v.without(lack{t.lacks, strings.ToUpper(string(args[0])), key}, t.keepable)

@@ -86,7 +86,7 @@ func (s *Sink) openDead(ctx context.Context) (*deadLetters, error) {
 }
 
 func (s *Sink) tryOpenDead(ctx context.Context) (*deadLetters, error) {
-	changes, err := kafka.Ensure(ctx, s.adm, kafka.TopicSpec{Name: s.topic.Name, Partitions: s.topic.Partitions})
+	changes, err := kafka.Refresh(ctx, s.adm, s.topic.Name)
 	if err != nil {
 		return nil, err
 	}

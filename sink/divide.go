@@ -102,9 +102,9 @@ func canWorkOut(info *command.Info, args [][]byte) error {
 	if info.Split != command.SplitEmulate {
 		return &SpreadError{nameOf(args), "what it does to which key shows only when it is executed"}
 	}
-	if isWord(args[0], "SORT") {
+	if resp.IsWord(args[0], "SORT") {
 		for i := 2; i+1 < len(args); i++ {
-			if (isWord(args[i], "BY") || isWord(args[i], "GET")) && bytes.IndexByte(args[i+1], '*') >= 0 {
+			if (resp.IsWord(args[i], "BY") || resp.IsWord(args[i], "GET")) && bytes.IndexByte(args[i+1], '*') >= 0 {
 				return &SpreadError{"SORT", "it reads keys by a pattern"}
 			}
 		}

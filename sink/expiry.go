@@ -55,19 +55,19 @@ func holdExpiry(dst []byte, args [][]byte, holdMs int64) ([]byte, bool) {
 		return dst, false
 	}
 	switch name := args[0]; {
-	case isWord(name, "PEXPIREAT"), isWord(name, "PEXPIRE"):
+	case resp.IsWord(name, "PEXPIREAT"), resp.IsWord(name, "PEXPIRE"):
 		return holdKey(dst, args, string(name), 1, holdMs)
-	case isWord(name, "EXPIREAT"):
+	case resp.IsWord(name, "EXPIREAT"):
 		return holdKey(dst, args, "PEXPIREAT", 1000, holdMs)
-	case isWord(name, "EXPIRE"):
+	case resp.IsWord(name, "EXPIRE"):
 		return holdKey(dst, args, "PEXPIRE", 1000, holdMs)
-	case isWord(name, "HPEXPIREAT"), isWord(name, "HPEXPIRE"):
+	case resp.IsWord(name, "HPEXPIREAT"), resp.IsWord(name, "HPEXPIRE"):
 		return holdFields(dst, args, string(name), 1, holdMs)
-	case isWord(name, "HEXPIREAT"):
+	case resp.IsWord(name, "HEXPIREAT"):
 		return holdFields(dst, args, "HPEXPIREAT", 1000, holdMs)
-	case isWord(name, "HEXPIRE"):
+	case resp.IsWord(name, "HEXPIRE"):
 		return holdFields(dst, args, "HPEXPIRE", 1000, holdMs)
-	case isWord(name, "SETEX"), isWord(name, "PSETEX"):
+	case resp.IsWord(name, "SETEX"), resp.IsWord(name, "PSETEX"):
 		unit := int64(1)
 		if len(name) == len("SETEX") {
 			unit = 1000
@@ -81,21 +81,21 @@ func holdExpiry(dst []byte, args [][]byte, holdMs int64) ([]byte, bool) {
 		dst = resp.AppendBulk(dst, args[1])
 		dst = resp.AppendBulkInt(dst, ms)
 		return resp.AppendBulk(dst, args[3]), true
-	case isWord(name, "SET"):
+	case resp.IsWord(name, "SET"):
 		return holdOption(dst, args, 3, holdMs)
-	case isWord(name, "GETEX"):
+	case resp.IsWord(name, "GETEX"):
 		return holdOption(dst, args, 2, holdMs)
-	case isWord(name, "HSETEX"):
+	case resp.IsWord(name, "HSETEX"):
 		return holdOption(dst, optionsFirst(args, 2), 2, holdMs)
-	case isWord(name, "HGETEX"):
+	case resp.IsWord(name, "HGETEX"):
 		return holdOption(dst, optionsFirst(args, 1), 2, holdMs)
-	case isWord(name, "MSETEX"):
+	case resp.IsWord(name, "MSETEX"):
 		n, err := strconv.ParseUint(string(args[1]), 10, 31)
 		if err != nil {
 			return dst, false
 		}
 		return holdOption(dst, args, 2+2*int(n), holdMs)
-	case isWord(name, "RESTORE"):
+	case resp.IsWord(name, "RESTORE"):
 		ms, ok := later(args[2], 1, holdMs)
 		if !ok || string(args[2]) == "0" {
 			return dst, false
@@ -160,9 +160,9 @@ var expiryOptions = [...]struct {
 // holdOption holds the time behind PXAT, EXAT, PX or EX among the options that begin at from. Fields of a hash, which may
 // be called so too, come behind the word FIELDS.
 func holdOption(dst []byte, args [][]byte, from int, holdMs int64) ([]byte, bool) {
-	for i := from; i+1 < len(args) && !isWord(args[i], "FIELDS"); i++ {
+	for i := from; i+1 < len(args) && !resp.IsWord(args[i], "FIELDS"); i++ {
 		for _, o := range expiryOptions {
-			if !isWord(args[i], o.word) {
+			if !resp.IsWord(args[i], o.word) {
 				continue
 			}
 			ms, ok := later(args[i+1], o.unit, holdMs)

@@ -303,7 +303,7 @@ func (in *intake) rememberKeys(e *event.Event) {
 			return
 		}
 		in.scratch, rest = args, rest[n:]
-		if isWord(args[0], "SELECT") {
+		if resp.IsWord(args[0], "SELECT") {
 			db, _ = databaseOf(args, 1)
 			continue
 		}

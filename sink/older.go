@@ -165,23 +165,23 @@ func (t *translation) set(args [][]byte) bool {
 	var at []byte
 	for i := 3; i < len(args); i++ {
 		switch o := args[i]; {
-		case isWord(o, "PXAT"), isWord(o, "EXAT"):
+		case resp.IsWord(o, "PXAT"), resp.IsWord(o, "EXAT"):
 			trouble = trouble || !t.d.knows(since62)
 			if i++; i == len(args) {
 				return false
 			}
 			at = args[i]
-			if isWord(o, "EXAT") {
+			if resp.IsWord(o, "EXAT") {
 				at = millis(at)
 			}
-		case isWord(o, "KEEPTTL"):
+		case resp.IsWord(o, "KEEPTTL"):
 			trouble, keep = trouble || !t.d.knows(sinceKeepTTL), true
-		case isWord(o, "GET"):
+		case resp.IsWord(o, "GET"):
 			trouble = trouble || !t.d.knows(since62)
-		case isWord(o, "IFEQ"), isWord(o, "IFNE"), isWord(o, "IFDEQ"), isWord(o, "IFDNE"):
+		case resp.IsWord(o, "IFEQ"), resp.IsWord(o, "IFNE"), resp.IsWord(o, "IFDEQ"), resp.IsWord(o, "IFDNE"):
 			trouble = trouble || !t.d.knows(sinceConditionals)
 			i++
-		case isWord(o, "PX"), isWord(o, "EX"):
+		case resp.IsWord(o, "PX"), resp.IsWord(o, "EX"):
 			i++
 			if !trouble {
 				continue
@@ -232,11 +232,11 @@ func (t *translation) msetEx(args [][]byte) bool {
 	keep := false
 	for i := 2 + 2*n; i < len(args); i++ {
 		switch o := args[i]; {
-		case isWord(o, "KEEPTTL"):
+		case resp.IsWord(o, "KEEPTTL"):
 			keep = true
-		case i+1 < len(args) && (isWord(o, "PXAT") || isWord(o, "EXAT")):
+		case i+1 < len(args) && (resp.IsWord(o, "PXAT") || resp.IsWord(o, "EXAT")):
 			i++
-			if at = args[i]; isWord(o, "EXAT") {
+			if at = args[i]; resp.IsWord(o, "EXAT") {
 				at = millis(at)
 			}
 		}
@@ -273,10 +273,10 @@ func (t *translation) move(args [][]byte) bool {
 		return false
 	}
 	pop, push := "LPOP", "LPUSH"
-	if isWord(args[3], "RIGHT") {
+	if resp.IsWord(args[3], "RIGHT") {
 		pop = "RPOP"
 	}
-	if isWord(args[4], "RIGHT") {
+	if resp.IsWord(args[4], "RIGHT") {
 		push = "RPUSH"
 	}
 	if pop == "RPOP" && push == "LPUSH" {
@@ -296,7 +296,7 @@ func (t *translation) pop(args [][]byte) bool {
 	if err != nil || n < 1 {
 		return false
 	}
-	if isWord(args[0], "LPOP") {
+	if resp.IsWord(args[0], "LPOP") {
 		t.add("LTRIM", string(args[1]), strconv.FormatInt(n, 10), "-1")
 	} else {
 		t.add("LTRIM", string(args[1]), "0", strconv.FormatInt(-n-1, 10))
@@ -321,13 +321,13 @@ func (t *translation) zadd(args [][]byte) bool {
 	i := 2
 	for ; i < len(args); i++ {
 		switch o := args[i]; {
-		case isWord(o, "GT"):
+		case resp.IsWord(o, "GT"):
 			words[5] = "GT"
-		case isWord(o, "LT"):
+		case resp.IsWord(o, "LT"):
 			words[5] = "LT"
-		case isWord(o, "XX"):
+		case resp.IsWord(o, "XX"):
 			words[4] = "XX"
-		case !isWord(o, "NX") && !isWord(o, "CH"):
+		case !resp.IsWord(o, "NX") && !resp.IsWord(o, "CH"):
 			if words[5] == "" {
 				return false
 			}
@@ -351,7 +351,7 @@ func (t *translation) newStore([][]byte) bool {
 
 func (t *translation) bitop(args [][]byte) bool {
 	for _, old := range []string{"AND", "OR", "XOR", "NOT"} {
-		if isWord(args[1], old) {
+		if resp.IsWord(args[1], old) {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/redriver/redriver/redis/command"
+	"github.com/redriver/redriver/redis/resp"
 )
 
 // xadd takes XADD key options id field value ...
@@ -14,45 +15,45 @@ func (t *translation) xadd(args [][]byte) bool {
 options:
 	for ; i < len(args); i++ {
 		switch o := args[i]; {
-		case isWord(o, "NOMKSTREAM"):
+		case resp.IsWord(o, "NOMKSTREAM"):
 			if !t.d.knows(since62) {
 				changed = true
 				continue
 			}
-		case isWord(o, "KEEPREF"):
+		case resp.IsWord(o, "KEEPREF"):
 			if !t.d.knows(sinceStreamRefs) {
 				changed = true
 				continue
 			}
-		case isWord(o, "DELREF"), isWord(o, "ACKED"):
+		case resp.IsWord(o, "DELREF"), resp.IsWord(o, "ACKED"):
 			if !t.d.knows(sinceStreamRefs) {
 				changed = true
 				t.without(whatReferences, true)
 				continue
 			}
-		case isWord(o, "IDMPAUTO"), isWord(o, "IDMP"):
+		case resp.IsWord(o, "IDMPAUTO"), resp.IsWord(o, "IDMP"):
 			if !t.d.understands(806, 0) {
 				changed = true
-				if i++; isWord(o, "IDMP") {
+				if i++; resp.IsWord(o, "IDMP") {
 					i++
 				}
 				continue
 			}
-		case isWord(o, "MINID"):
+		case resp.IsWord(o, "MINID"):
 			if !t.d.knows(since62) {
 				t.without(whatTrimByID, false)
 				return true
 			}
 			fallthrough
-		case isWord(o, "MAXLEN"), isWord(o, "LIMIT"):
+		case resp.IsWord(o, "MAXLEN"), resp.IsWord(o, "LIMIT"):
 			n := 2
-			if i+1 < len(args) && (isWord(args[i+1], "=") || isWord(args[i+1], "~")) {
+			if i+1 < len(args) && (resp.IsWord(args[i+1], "=") || resp.IsWord(args[i+1], "~")) {
 				n = 3
 			}
 			if i+n > len(args) {
 				return false
 			}
-			if isWord(o, "LIMIT") && !t.d.knows(since62) {
+			if resp.IsWord(o, "LIMIT") && !t.d.knows(since62) {
 				changed = true
 			} else {
 				out = append(out, args[i:i+n]...)
@@ -73,7 +74,7 @@ options:
 
 // xtrim takes XTRIM key MAXLEN|MINID ...
 func (t *translation) xtrim(args [][]byte) bool {
-	if len(args) > 2 && isWord(args[2], "MINID") && !t.d.knows(since62) {
+	if len(args) > 2 && resp.IsWord(args[2], "MINID") && !t.d.knows(since62) {
 		t.without(whatTrimByID, false)
 		return true
 	}
@@ -84,9 +85,9 @@ func (t *translation) xtrim(args [][]byte) bool {
 	changed := false
 	for _, a := range args {
 		switch {
-		case isWord(a, "KEEPREF"):
+		case resp.IsWord(a, "KEEPREF"):
 			changed = true
-		case isWord(a, "DELREF"), isWord(a, "ACKED"):
+		case resp.IsWord(a, "DELREF"), resp.IsWord(a, "ACKED"):
 			changed = true
 			t.without(whatReferences, true)
 		default:
@@ -102,10 +103,10 @@ func (t *translation) xtrim(args [][]byte) bool {
 // xgroup leaves out how much a group has read, and consumers that only their creation tells of.
 func (t *translation) xgroup(args [][]byte) bool {
 	switch {
-	case isWord(args[1], "CREATECONSUMER") && !t.d.knows(since62):
+	case resp.IsWord(args[1], "CREATECONSUMER") && !t.d.knows(since62):
 		t.without(whatIdleConsumers, true)
 		return true
-	case !t.d.knows(since70) && len(args) > 2 && isWord(args[len(args)-2], "ENTRIESREAD"):
+	case !t.d.knows(since70) && len(args) > 2 && resp.IsWord(args[len(args)-2], "ENTRIESREAD"):
 		t.addArgs(args[:len(args)-2]...)
 		return true
 	}
@@ -148,9 +149,9 @@ func (t *translation) xackdel(args [][]byte) bool {
 func (t *translation) idsOf(args [][]byte, at int) ([][]byte, bool) {
 	for i := at; i+1 < len(args); i++ {
 		switch {
-		case isWord(args[i], "DELREF"), isWord(args[i], "ACKED"):
+		case resp.IsWord(args[i], "DELREF"), resp.IsWord(args[i], "ACKED"):
 			t.without(whatReferences, true)
-		case isWord(args[i], "IDS"):
+		case resp.IsWord(args[i], "IDS"):
 			n, err := strconv.Atoi(string(args[i+1]))
 			if err != nil || n < 1 || i+2+n > len(args) {
 				return nil, false
@@ -191,11 +192,11 @@ func (t *translation) hsetEx(args [][]byte) bool {
 	var at []byte
 	for i := 2; i < from-2; i++ {
 		switch o := args[i]; {
-		case isWord(o, "KEEPTTL"):
+		case resp.IsWord(o, "KEEPTTL"):
 			t.without(whatFieldKeepTTL, true)
-		case i+3 < from && (isWord(o, "PXAT") || isWord(o, "EXAT")):
+		case i+3 < from && (resp.IsWord(o, "PXAT") || resp.IsWord(o, "EXAT")):
 			i++
-			if at = args[i]; isWord(o, "EXAT") {
+			if at = args[i]; resp.IsWord(o, "EXAT") {
 				at = millis(at)
 			}
 		}

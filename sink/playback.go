@@ -127,7 +127,7 @@ func (p *playback) large(ctx context.Context, head []byte, i, n int, size int64)
 	if err != nil {
 		return p.fault(err)
 	}
-	if i == 2 && isWord(args[0], "SET") && p.goes() && !own.Is(args[1]) {
+	if i == 2 && resp.IsWord(args[0], "SET") && p.goes() && !own.Is(args[1]) {
 		return p.set(ctx, args[1], n, size)
 	}
 	if i > 0 {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"io"
 	"net"
-	"strings"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/rdb"
 	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/redis/topology"
 )
 
 const (
@@ -107,14 +107,14 @@ func (p *playback) inPieces(size int64) (bool, error) {
 	if size <= p.w.s.replicaBytes || p.open || !p.w.shape.atHome(p.target()) || p.l.done {
 		return false, nil
 	}
-	var info string
+	alone := false // nor where INFO is forbidden
 	var q request
 	q.add("INFO")
-	err := p.conn.do(&q, func(i int, r resp.Reply) error {
-		info = string(r.Str)
-		return serverErr(p.conn)(i, r)
+	err := p.conn.do(&q, func(_ int, r resp.Reply) error {
+		info := topology.ParseInfo(string(r.Str))
+		alone = info["connected_slaves"] == "0" && info["aof_enabled"] == "0"
+		return nil
 	})
-	alone := strings.Contains(info, "connected_slaves:0") && !strings.Contains(info, "aof_enabled:1")
 	return !alone, err
 }
 
@@ -158,9 +158,9 @@ func putString(words [][]byte, stage []byte, holdMs int64) (out []byte, count in
 	key := string(words[1])
 	keep, expire, at := false, "", ""
 	for i := 3; i < len(words); i++ {
-		keep = keep || isWord(words[i], "KEEPTTL")
+		keep = keep || resp.IsWord(words[i], "KEEPTTL")
 		for _, o := range expiryOptions {
-			if i+1 < len(words) && isWord(words[i], o.word) {
+			if i+1 < len(words) && resp.IsWord(words[i], o.word) {
 				ms, _ := later(words[i+1], o.unit, holdMs)
 				if expire, at = "PEXPIREAT", itoa(ms); o.held == "PX" {
 					expire = "PEXPIRE"

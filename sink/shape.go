@@ -152,13 +152,13 @@ func nameOf(args [][]byte) string { return fmt.Sprintf("%.40s", bytes.ToUpper(ar
 func actsOnDatabases(args [][]byte) bool {
 	switch name := args[0]; len(name) {
 	case 4:
-		return isWord(name, "MOVE") || isWord(name, "COPY")
+		return resp.IsWord(name, "MOVE") || resp.IsWord(name, "COPY")
 	case 6:
-		return isWord(name, "SELECT") || isWord(name, "SWAPDB")
+		return resp.IsWord(name, "SELECT") || resp.IsWord(name, "SWAPDB")
 	case 7:
-		return isWord(name, "FLUSHDB")
+		return resp.IsWord(name, "FLUSHDB")
 	case 8:
-		return isWord(name, "FLUSHALL")
+		return resp.IsWord(name, "FLUSHALL")
 	}
 	return false
 }
@@ -167,19 +167,19 @@ var errArguments = errors.New("its arguments make no sense")
 
 func (p *placer) command(args [][]byte, raw []byte) error {
 	switch name := args[0]; {
-	case isWord(name, "SELECT"):
+	case resp.IsWord(name, "SELECT"):
 		db, err := databaseOf(args, 1)
 		p.from = db
 		return err
-	case isWord(name, "SWAPDB"):
+	case resp.IsWord(name, "SWAPDB"):
 		return p.swap(args)
-	case isWord(name, "FLUSHDB"):
+	case resp.IsWord(name, "FLUSHDB"):
 		return p.flush()
-	case isWord(name, "FLUSHALL"):
+	case resp.IsWord(name, "FLUSHALL"):
 		return &DatabaseError{DB: p.from, Command: "FLUSHALL", Why: "within a transaction that writes too it cannot be replayed"}
-	case isWord(name, "MOVE"), isWord(name, "COPY"):
+	case resp.IsWord(name, "MOVE"), resp.IsWord(name, "COPY"):
 		if i := otherDatabaseAt(args); i > 0 {
-			return p.crossing(args, i, isWord(name, "MOVE"))
+			return p.crossing(args, i, resp.IsWord(name, "MOVE"))
 		}
 	}
 	if ok, err := p.enter(nameOf(args)); !ok {
@@ -191,12 +191,12 @@ func (p *placer) command(args [][]byte, raw []byte) error {
 
 // otherDatabaseAt is where MOVE or COPY ... DB names a second database, 0 for nowhere.
 func otherDatabaseAt(args [][]byte) int {
-	if isWord(args[0], "MOVE") && len(args) > 2 {
+	if resp.IsWord(args[0], "MOVE") && len(args) > 2 {
 		return 2
 	}
-	if isWord(args[0], "COPY") {
+	if resp.IsWord(args[0], "COPY") {
 		for i := 3; i+1 < len(args); i++ {
-			if isWord(args[i], "DB") {
+			if resp.IsWord(args[i], "DB") {
 				return i + 1
 			}
 		}

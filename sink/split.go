@@ -17,16 +17,16 @@ const (
 // whole. args are the first of n.
 func splittable(args [][]byte, n int) (front, each int, ok bool) {
 	switch name := args[0]; {
-	case isWord(name, "DEL"), isWord(name, "UNLINK"):
+	case resp.IsWord(name, "DEL"), resp.IsWord(name, "UNLINK"):
 		return 1, 1, true
-	case isWord(name, "MSET"):
+	case resp.IsWord(name, "MSET"):
 		return 1, 2, n%2 == 1
-	case isWord(name, "SADD"), isWord(name, "SREM"), isWord(name, "ZREM"), isWord(name, "HDEL"), isWord(name, "PFADD"),
-		isWord(name, "RPUSH"), isWord(name, "LPUSH"), isWord(name, "RPUSHX"), isWord(name, "LPUSHX"), isWord(name, "XDEL"):
+	case resp.IsWord(name, "SADD"), resp.IsWord(name, "SREM"), resp.IsWord(name, "ZREM"), resp.IsWord(name, "HDEL"), resp.IsWord(name, "PFADD"),
+		resp.IsWord(name, "RPUSH"), resp.IsWord(name, "LPUSH"), resp.IsWord(name, "RPUSHX"), resp.IsWord(name, "LPUSHX"), resp.IsWord(name, "XDEL"):
 		return 2, 1, n > 2
-	case isWord(name, "HSET"), isWord(name, "HMSET"):
+	case resp.IsWord(name, "HSET"), resp.IsWord(name, "HMSET"):
 		return 2, 2, n > 2 && n%2 == 0
-	case isWord(name, "ZADD"):
+	case resp.IsWord(name, "ZADD"):
 		return 2, 2, isPlainZAdd(args, n)
 	}
 	return 0, 0, false

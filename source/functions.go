@@ -37,7 +37,7 @@ func (l *libraries) add(args ...[]byte) {
 
 // take understands a FUNCTION command of the stream. RESTORE is taken apart: an older target could not read its payload.
 func (l *libraries) take(args [][]byte) error {
-	wants := func(n int, sub string) bool { return len(args) >= n && equalFold(args[1], sub) }
+	wants := func(n int, sub string) bool { return len(args) >= n && resp.IsWord(args[1], sub) }
 	switch {
 	case wants(3, "LOAD"):
 		return l.load(args[len(args)-1])
@@ -46,7 +46,7 @@ func (l *libraries) take(args [][]byte) error {
 	case wants(2, "FLUSH"):
 		l.add([]byte("FUNCTION"), []byte("FLUSH"))
 	case wants(3, "RESTORE"):
-		if len(args) > 3 && equalFold(args[3], "FLUSH") {
+		if len(args) > 3 && resp.IsWord(args[3], "FLUSH") {
 			l.add([]byte("FUNCTION"), []byte("FLUSH"))
 		}
 		if err := rdb.Libraries(args[2], l.load); err != nil {

@@ -122,8 +122,8 @@ func (in *interpreter) interpret(u *streamUnit) (*meaning, error) {
 func (in *interpreter) bookkeeping(args [][]byte) (handled bool, err error) {
 	name := args[0]
 	switch {
-	case equalFold(name, "PING"):
-	case equalFold(name, "SELECT"):
+	case resp.IsWord(name, "PING"):
+	case resp.IsWord(name, "SELECT"):
 		if len(args) != 2 {
 			return true, stop(errors.New("want one argument"))
 		}
@@ -132,17 +132,17 @@ func (in *interpreter) bookkeeping(args [][]byte) (handled bool, err error) {
 			return true, stop(fmt.Errorf("read database: %w", err))
 		}
 		in.db = uint32(db)
-	case equalFold(name, "REPLCONF"):
-		in.m.asked = in.m.asked || len(args) > 1 && equalFold(args[1], "GETACK")
-	case equalFold(name, "FLUSHALL"), equalFold(name, "FLUSHDB"):
+	case resp.IsWord(name, "REPLCONF"):
+		in.m.asked = in.m.asked || len(args) > 1 && resp.IsWord(args[1], "GETACK")
+	case resp.IsWord(name, "FLUSHALL"), resp.IsWord(name, "FLUSHDB"):
 		return true, in.flush(len(name) == len("FLUSHALL"))
-	case equalFold(name, "SWAPDB"):
+	case resp.IsWord(name, "SWAPDB"):
 		return true, in.swap(args)
-	case equalFold(name, "FUNCTION"):
+	case resp.IsWord(name, "FUNCTION"):
 		return true, in.m.libs.take(args)
-	case equalFold(name, "PUBLISH"), equalFold(name, "SPUBLISH"), equalFold(name, "OPINFO"):
+	case resp.IsWord(name, "PUBLISH"), resp.IsWord(name, "SPUBLISH"), resp.IsWord(name, "OPINFO"):
 		in.dropped++
-	case equalFold(name, "SCRIPT"):
+	case resp.IsWord(name, "SCRIPT"):
 		// The effects of scripts are in the stream, or the scripts are where they run.
 		in.scripts.script(args)
 		in.dropped++

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"github.com/redriver/redriver/redis/resp"
 )
 
 // unitScan finds the end of a unit in bytes as they come, each of which it sees once and none of which it keeps: how long a
@@ -119,10 +121,10 @@ func (s *unitScan) argument() (done bool) {
 // command: one has ended.
 func (s *unitScan) command() (done bool) {
 	switch {
-	case equalFold(s.name, "MULTI") && !s.multi:
+	case resp.IsWord(s.name, "MULTI") && !s.multi:
 		s.multi = true
 		return false
-	case equalFold(s.name, "EXEC") && s.multi:
+	case resp.IsWord(s.name, "EXEC") && s.multi:
 		return true
 	}
 	return !s.multi

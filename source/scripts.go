@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+
+	"github.com/redriver/redriver/redis/resp"
 )
 
 // scripts are those that the shard has loaded. A master before Redis 7 that is told to (lua-replicate-commands no) sends
@@ -39,9 +41,9 @@ func (s *scripts) learn(body []byte) {
 func (s *scripts) script(args [][]byte) {
 	switch {
 	case s == nil:
-	case len(args) == 3 && equalFold(args[1], "LOAD"):
+	case len(args) == 3 && resp.IsWord(args[1], "LOAD"):
 		s.learn(args[2])
-	case len(args) > 1 && equalFold(args[1], "FLUSH"):
+	case len(args) > 1 && resp.IsWord(args[1], "FLUSH"):
 		s.bodies = nil
 	}
 }
@@ -50,9 +52,9 @@ func (s *scripts) script(args [][]byte) {
 func (s *scripts) resolve(args [][]byte) (resolved [][]byte, changed bool, err error) {
 	switch {
 	case s == nil || len(args) < 2:
-	case equalFold(args[0], "EVAL"):
+	case resp.IsWord(args[0], "EVAL"):
 		s.learn(args[1])
-	case equalFold(args[0], "EVALSHA"):
+	case resp.IsWord(args[0], "EVALSHA"):
 		if body, ok := s.bodies[string(bytes.ToLower(args[1]))]; ok {
 			return append([][]byte{[]byte("EVAL"), body}, args[2:]...), true, nil
 		}

@@ -116,7 +116,7 @@ func (in *interpreter) divide(args [][]byte) error {
 }
 
 func firstKeyOf(args [][]byte) int {
-	if equalFold(args[0], "MSETEX") {
+	if resp.IsWord(args[0], "MSETEX") {
 		return 2
 	}
 	return 1

@@ -231,11 +231,11 @@ func (r *unitReader) parse(b []byte) (int, error) {
 			return n, nil
 		}
 		switch name := args[first]; {
-		case equalFold(name, "MULTI") && !u.atomic:
+		case resp.IsWord(name, "MULTI") && !u.atomic:
 			u.atomic = true
 			u.args = u.args[:first]
 			continue
-		case equalFold(name, "EXEC") && u.atomic:
+		case resp.IsWord(name, "EXEC") && u.atomic:
 			u.args = u.args[:first]
 			return n, nil
 		}
@@ -299,21 +299,4 @@ func (r *unitReader) stamped(off event.Offset, s spool.Stamp) {
 	if n := len(r.stamps); n == 0 || r.stamps[n-1].stamp != s {
 		r.stamps = append(r.stamps, stampAt{off, s})
 	}
-}
-
-// equalFold compares a command name with one in capitals, without allocating.
-func equalFold(b []byte, capitals string) bool {
-	if len(b) != len(capitals) {
-		return false
-	}
-	for i := range b {
-		c := b[i]
-		if 'a' <= c && c <= 'z' {
-			c -= 'a' - 'A'
-		}
-		if c != capitals[i] {
-			return false
-		}
-	}
-	return true
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,11 +69,11 @@ func runRDB(ctx context.Context, cfg config, where machine) (err error) {
 		for i, f := range files {
 			for _, r := range readings {
 				fmt.Fprintf(os.Stderr, "%s  run %d of %d, %s, %s\n", time.Now().Format(time.TimeOnly), run+1, cfg.runs, f.name, r.name)
-				used, err := measureReading(ctx, dir, append(r.args, f.path))
+				used, _, err := runToEnd(ctx, proc.Config{Path: r.args[0], Args: append(r.args[1:], f.path), Dir: dir})
 				if err != nil {
 					return fmt.Errorf("%s: %w", r.name, err)
 				}
-				r.cpu[i] = append(r.cpu[i], used.Seconds())
+				r.cpu[i] = append(r.cpu[i], used.CPU.Seconds())
 			}
 		}
 	}
@@ -84,22 +83,6 @@ func runRDB(ctx context.Context, cfg config, where machine) (err error) {
 		return nil
 	}
 	return writeReport(root, func(old string) string { return withSection(old, rdbHeading, text) })
-}
-
-func measureReading(ctx context.Context, dir string, args []string) (cpu time.Duration, err error) {
-	p, err := proc.Start(proc.Config{Path: args[0], Args: args[1:], Dir: dir, LogPath: filepath.Join(dir, "log")})
-	if err != nil {
-		return 0, err
-	}
-	select {
-	case <-ctx.Done():
-		return 0, errors.Join(context.Cause(ctx), p.Kill())
-	case <-p.Done():
-	}
-	if err := p.Wait(); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, p.LogTail(logLines))
-	}
-	return p.Usage().CPU, nil
 }
 
 // saveRDBFiles has a server save what it holds: many small strings, all types, and a few large collections.
@@ -115,7 +98,7 @@ func saveRDBFiles(ctx context.Context, cfg config, dir string) (files []rdbFile,
 		name string
 		fill func() error
 	}{
-		{fmt.Sprintf("%s strings of %d bytes", count(cfg.keys), valueBytes), func() error { return fillStrings(ctx, cluster, cfg.keys) }},
+		{fmt.Sprintf("%s strings of %d bytes", count(cfg.keys), valueBytes), func() error { return setter{source: cluster, keys: cfg.keys, seed: 1}.fill(ctx) }},
 		{fmt.Sprintf("%s keys of six types", count(cfg.keys/5)), func() error { return fillMixed(ctx, cluster, cfg.keys/5) }},
 		{fmt.Sprintf("4 collections of %s elements", count(members)), func() error { return fillLarge(ctx, cluster, members) }},
 	} {
@@ -242,24 +225,8 @@ func withSection(text, heading, written string) string {
 	return text + written
 }
 
-// fillBatch is how many keys or elements are written at once.
+// fillBatch is how many elements are written at once.
 const fillBatch = 1000
-
-// fillStrings makes strings that do not compress.
-func fillStrings(ctx context.Context, cluster *redistest.Cluster, keys int) error {
-	random, value := rand.NewChaCha8([32]byte{1}), make([]byte, valueBytes)
-	for i := 0; i < keys; i += fillBatch {
-		pipe := cluster.Client().Pipeline()
-		for n := i; n < min(keys, i+fillBatch); n++ {
-			_, _ = random.Read(value) // never an error
-			pipe.Set(ctx, keyName(n), string(value), 0)
-		}
-		if _, err := pipe.Exec(ctx); err != nil {
-			return fmt.Errorf("fill: %w", err)
-		}
-	}
-	return nil
-}
 
 // fillLarge makes a hash, a set, a sorted set and a list of so many elements.
 func fillLarge(ctx context.Context, cluster *redistest.Cluster, members int) error {

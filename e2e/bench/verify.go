@@ -130,19 +130,9 @@ func (c *compared) measure(ctx context.Context, dir string, from, to *redistest.
 	if err != nil {
 		return 0, err
 	}
-	start := time.Now()
-	p, err := proc.Start(proc.Config{Path: c.path, Args: c.args(from, to), Dir: dir, LogPath: filepath.Join(dir, "log")})
+	u, wall, err := runToEnd(ctx, proc.Config{Path: c.path, Args: c.args(from, to), Dir: dir})
 	if err != nil {
 		return 0, err
-	}
-	select {
-	case <-ctx.Done():
-		return 0, errors.Join(context.Cause(ctx), p.Kill())
-	case <-p.Done():
-	}
-	wall := time.Since(start)
-	if err := p.Wait(); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, p.LogTail(logLines))
 	}
 	busyAfter, err := busyCPU()
 	if err != nil {
@@ -152,7 +142,7 @@ func (c *compared) measure(ctx context.Context, dir string, from, to *redistest.
 	if err != nil {
 		return 0, err
 	}
-	u, serversCPU := p.Usage(), cpuAfter-cpuBefore
+	serversCPU := cpuAfter - cpuBefore
 	c.cpu = append(c.cpu, u.CPU.Seconds())
 	c.wall = append(c.wall, wall.Seconds())
 	c.peakMB = append(c.peakMB, float64(u.PeakRSSBytes)/(1<<20))
@@ -160,6 +150,26 @@ func (c *compared) measure(ctx context.Context, dir string, from, to *redistest.
 	c.serversCPU = append(c.serversCPU, serversCPU.Seconds())
 	machine := wall.Seconds() * float64(runtime.NumCPU())
 	return max(0, 100*(busyAfter-busyBefore-u.CPU-serversCPU).Seconds()/machine), nil
+}
+
+// runToEnd runs a program, whose output goes into its folder, and tells what it used and how long it took.
+func runToEnd(ctx context.Context, cfg proc.Config) (used proc.Usage, wall time.Duration, err error) {
+	cfg.LogPath = filepath.Join(cfg.Dir, "log")
+	start := time.Now()
+	p, err := proc.Start(cfg)
+	if err != nil {
+		return used, 0, err
+	}
+	select {
+	case <-ctx.Done():
+		return used, 0, errors.Join(context.Cause(ctx), p.Kill())
+	case <-p.Done():
+	}
+	wall = time.Since(start)
+	if err := p.Wait(); err != nil {
+		return used, wall, fmt.Errorf("%w\n%s", err, p.LogTail(logLines))
+	}
+	return p.Usage(), wall, nil
 }
 
 // used is the CPU time of servers so far, and the bytes they have received and sent.

@@ -66,7 +66,11 @@ func (s setter) run(ctx context.Context, fn func(context.Context, *setConn) erro
 				return fmt.Errorf("write to source: %w", err)
 			}
 			defer conn.Close()
-			w := &setConn{shard: i, conn: conn, r: bufio.NewReaderSize(conn, setterBatchN*len(okReply)), seed: s.seed, pcg: rand.NewPCG(0, 0)}
+			shard := i
+			if len(s.source.Masters()) == 1 {
+				shard = allShards
+			}
+			w := &setConn{shard: shard, conn: conn, r: bufio.NewReaderSize(conn, setterBatchN*len(okReply)), seed: s.seed, pcg: rand.NewPCG(0, 0)}
 			if err := fn(ctx, w); err != nil {
 				return fmt.Errorf("write to %s: %w", master.Addr(), err)
 			}
@@ -77,6 +81,9 @@ func (s setter) run(ctx context.Context, fn func(context.Context, *setConn) erro
 }
 
 const okReply = "+OK\r\n"
+
+// allShards is the shard of a setConn to the only master.
+const allShards = -1
 
 // setConn is one connection of a setter. One goroutine.
 type setConn struct {
@@ -132,7 +139,7 @@ func (c *setConn) paced(ctx context.Context, keys int, rate float64) error {
 
 // add appends a command if its key lies in the shard.
 func (c *setConn) add(key string, number uint64) bool {
-	if indexOf(slot.Of([]byte(key))) != c.shard {
+	if c.shard != allShards && indexOf(slot.Of([]byte(key))) != c.shard {
 		return false
 	}
 	var value [valueBytes]byte

@@ -75,44 +75,32 @@ var keyCommands = map[string]keyCommand{
 		})
 	}},
 	"SREM": {-3, true, 1, 1, 1, func(e *engine, a [][]byte) ([]byte, bool, error) {
-		defer e.tidy(string(a[1]))
-		v, err := e.at(string(a[1]), rdb.ValueSet, false)
-		return count(a[2:], err, func(m string) bool {
-			if v == nil || !v.set[m] {
-				return false
-			}
-			delete(v.set, m)
-			return true
-		})
+		return remove(e, a, rdb.ValueSet, func(v *value, m string) bool { return drop(v.set, m) })
 	}},
 	"HSET":    {-4, true, 1, 1, 1, hset},
 	"HINCRBY": {4, true, 1, 1, 1, hincrby},
 	"HDEL": {-3, true, 1, 1, 1, func(e *engine, a [][]byte) ([]byte, bool, error) {
-		defer e.tidy(string(a[1]))
-		v, err := e.at(string(a[1]), rdb.ValueHash, false)
-		return count(a[2:], err, func(f string) bool {
-			if v == nil {
-				return false
-			}
-			_, ok := v.hash[f]
-			delete(v.hash, f)
-			return ok
-		})
+		return remove(e, a, rdb.ValueHash, func(v *value, m string) bool { return drop(v.hash, m) })
 	}},
 	"ZADD":    {-4, true, 1, 1, 1, zadd},
 	"ZINCRBY": {4, true, 1, 1, 1, zincrby},
 	"ZREM": {-3, true, 1, 1, 1, func(e *engine, a [][]byte) ([]byte, bool, error) {
-		defer e.tidy(string(a[1]))
-		v, err := e.at(string(a[1]), rdb.ValueZset, false)
-		return count(a[2:], err, func(m string) bool {
-			if v == nil {
-				return false
-			}
-			_, ok := v.zset[m]
-			delete(v.zset, m)
-			return ok
-		})
+		return remove(e, a, rdb.ValueZset, func(v *value, m string) bool { return drop(v.zset, m) })
 	}},
+}
+
+// remove takes members out of a value of a kind, by the command's first key.
+func remove(e *engine, a [][]byte, kind rdb.ValueKind, drop func(v *value, member string) bool) ([]byte, bool, error) {
+	defer e.tidy(string(a[1]))
+	v, err := e.at(string(a[1]), kind, false)
+	return count(a[2:], err, func(m string) bool { return v != nil && drop(v, m) })
+}
+
+// drop tells whether the key was in the map.
+func drop[V any](m map[string]V, key string) bool {
+	_, ok := m[key]
+	delete(m, key)
+	return ok
 }
 
 // count answers for how many arguments do returned true.

@@ -3,6 +3,8 @@ package command
 import (
 	"slices"
 	"strconv"
+
+	"github.com/redriver/redriver/redis/resp"
 )
 
 // absoluteRule is Absolute for one command. Arity is checked before.
@@ -99,9 +101,9 @@ func absoluteSetEx(unit int64) absoluteRule {
 func absoluteRestore(args [][]byte, nowMs int64) ([][]byte, bool) {
 	for at := 4; at < len(args); at++ {
 		switch {
-		case isWord(args[at], "ABSTTL"):
+		case resp.IsWord(args[at], "ABSTTL"):
 			return args, false
-		case isWord(args[at], "IDLETIME"), isWord(args[at], "FREQ"):
+		case resp.IsWord(args[at], "IDLETIME"), resp.IsWord(args[at], "FREQ"):
 			at++
 		}
 	}
@@ -186,7 +188,7 @@ func absoluteFieldExpire(unit int64) absoluteRule {
 // each of n fields.
 func Fields(args [][]byte, from, each int) (first, end int, ok bool) {
 	for at := from; at+1 < len(args); at++ {
-		if !isWord(args[at], "FIELDS") {
+		if !resp.IsWord(args[at], "FIELDS") {
 			continue
 		}
 		first = at + 2
@@ -217,16 +219,16 @@ func absoluteOptions(args [][]byte, o options, nowMs int64) (out [][]byte, past 
 	for i := o.from; i < len(args); i++ {
 		unit := int64(0)
 		switch word := args[i]; {
-		case isWord(word, "EX"):
+		case resp.IsWord(word, "EX"):
 			unit = seconds
-		case isWord(word, "PX"):
+		case resp.IsWord(word, "PX"):
 			unit = milliseconds
-		case isWord(word, "FIELDS") && o.fieldArgs > 0:
+		case resp.IsWord(word, "FIELDS") && o.fieldArgs > 0:
 			if _, end, ok := Fields(args, i, o.fieldArgs); ok {
 				i = end - 1
 			}
-		case isWord(word, "EXAT"), isWord(word, "PXAT"),
-			isWord(word, "IFEQ"), isWord(word, "IFNE"), isWord(word, "IFDEQ"), isWord(word, "IFDNE"):
+		case resp.IsWord(word, "EXAT"), resp.IsWord(word, "PXAT"),
+			resp.IsWord(word, "IFEQ"), resp.IsWord(word, "IFNE"), resp.IsWord(word, "IFDEQ"), resp.IsWord(word, "IFDNE"):
 			i++
 		}
 		if unit == 0 || i+1 >= len(args) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/slot"
 )
 
@@ -24,12 +25,12 @@ func Divide(args [][]byte) ([]Divided, error) {
 	switch {
 	case len(args) < 2:
 		return nil, ErrArgs
-	case isWord(args[0], "DEL"), isWord(args[0], "UNLINK"):
+	case resp.IsWord(args[0], "DEL"), resp.IsWord(args[0], "UNLINK"):
 		for _, k := range args[1:] {
 			p := d.of(k, args[0])
 			p.Args = append(p.Args, k)
 		}
-	case isWord(args[0], "MSET"), isWord(args[0], "MSETNX"):
+	case resp.IsWord(args[0], "MSET"), resp.IsWord(args[0], "MSETNX"):
 		if len(args)%2 == 0 {
 			return nil, ErrArgs
 		}
@@ -37,7 +38,7 @@ func Divide(args [][]byte) ([]Divided, error) {
 			p := d.of(args[i], []byte("MSET"))
 			p.Args = append(p.Args, args[i], args[i+1])
 		}
-	case isWord(args[0], "MSETEX"):
+	case resp.IsWord(args[0], "MSETEX"):
 		return divideMSetEx(args)
 	default:
 		return nil, ErrIndivisible
@@ -61,7 +62,7 @@ func divideMSetEx(args [][]byte) ([]Divided, error) {
 		p := &d.all[i]
 		p.Args[1] = strconv.AppendInt(nil, int64(len(p.Args)-2)/2, 10)
 		for _, o := range args[options:] {
-			if !isWord(o, "NX") && !isWord(o, "XX") {
+			if !resp.IsWord(o, "NX") && !resp.IsWord(o, "XX") {
 				p.Args = append(p.Args, o)
 			}
 		}

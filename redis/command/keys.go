@@ -1,5 +1,7 @@
 package command
 
+import "github.com/redriver/redriver/redis/resp"
+
 // KeySpec says where keys are: where to begin, and how to go on from there
 // (struct keySpec in redis src/server.h).
 type KeySpec struct {
@@ -195,14 +197,14 @@ func (s *KeySpec) counted(args [][]byte, begin int) (first, last int, ok bool) {
 func (s *KeySpec) afterKeyword(args [][]byte) int {
 	if s.From > 0 {
 		for at := s.From; at < len(args); at++ {
-			if isWord(args[at], s.Keyword) {
+			if resp.IsWord(args[at], s.Keyword) {
 				return at + 1
 			}
 		}
 		return 0
 	}
 	for at := len(args) + s.From; at > 1; at-- {
-		if isWord(args[at], s.Keyword) {
+		if resp.IsWord(args[at], s.Keyword) {
 			return at + 1
 		}
 	}
@@ -221,20 +223,4 @@ func parseCount(b []byte, limit int) (int, bool) {
 		}
 	}
 	return n, len(b) > 0
-}
-
-// isWord reports whether b is the word, which is in upper case, in any case.
-func isWord(b []byte, word string) bool {
-	if len(b) != len(word) {
-		return false
-	}
-	for i, c := range b {
-		if 'a' <= c && c <= 'z' {
-			c -= 'a' - 'A'
-		}
-		if c != word[i] {
-			return false
-		}
-	}
-	return true
 }

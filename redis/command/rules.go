@@ -1,5 +1,7 @@
 package command
 
+import "github.com/redriver/redriver/redis/resp"
+
 // rule finds the keys of a command whose specifications cannot, or name an
 // argument that is none. Arity is checked before.
 type rule func(args [][]byte, dst []int) ([]int, error)
@@ -22,11 +24,11 @@ func sortKeys(args [][]byte, dst []int) ([]int, error) {
 	stored := 0
 	for at := 2; at < len(args); at++ {
 		switch arg := args[at]; {
-		case isWord(arg, "LIMIT"):
+		case resp.IsWord(arg, "LIMIT"):
 			at += 2
-		case isWord(arg, "BY"), isWord(arg, "GET"):
+		case resp.IsWord(arg, "BY"), resp.IsWord(arg, "GET"):
 			at++
-		case isWord(arg, "STORE") && at+1 < len(args):
+		case resp.IsWord(arg, "STORE") && at+1 < len(args):
 			at++
 			stored = at
 		}
@@ -40,7 +42,7 @@ func sortKeys(args [][]byte, dst []int) ([]int, error) {
 func geoRadiusKeys(args [][]byte, dst []int) ([]int, error) {
 	stored := 0
 	for at := 5; at+1 < len(args); at++ {
-		if isWord(args[at], "STORE") || isWord(args[at], "STOREDIST") {
+		if resp.IsWord(args[at], "STORE") || resp.IsWord(args[at], "STOREDIST") {
 			at++
 			stored = at
 		}
@@ -61,11 +63,11 @@ func withStored(dst []int, stored int) []int {
 func migrateKeys(args [][]byte, dst []int) ([]int, error) {
 	for at := 6; at < len(args); at++ {
 		switch arg := args[at]; {
-		case isWord(arg, "AUTH"):
+		case resp.IsWord(arg, "AUTH"):
 			at++
-		case isWord(arg, "AUTH2"):
+		case resp.IsWord(arg, "AUTH2"):
 			at += 2
-		case isWord(arg, "KEYS"):
+		case resp.IsWord(arg, "KEYS"):
 			if len(args[3]) > 0 || at+1 == len(args) {
 				return nil, ErrArgs
 			}
@@ -84,12 +86,12 @@ func migrateKeys(args [][]byte, dst []int) ([]int, error) {
 func streamsKeys(args [][]byte, dst []int) ([]int, error) {
 	for at := 1; at < len(args); at++ {
 		switch arg := args[at]; {
-		case isWord(arg, "GROUP"):
+		case resp.IsWord(arg, "GROUP"):
 			at += 2
-		case isWord(arg, "BLOCK"), isWord(arg, "COUNT"), isWord(arg, "CLAIM"):
+		case resp.IsWord(arg, "BLOCK"), resp.IsWord(arg, "COUNT"), resp.IsWord(arg, "CLAIM"):
 			at++
-		case isWord(arg, "NOACK"):
-		case isWord(arg, "STREAMS"):
+		case resp.IsWord(arg, "NOACK"):
+		case resp.IsWord(arg, "STREAMS"):
 			n := len(args) - at - 1
 			if n == 0 || n%2 != 0 {
 				return nil, ErrArgs

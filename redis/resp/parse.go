@@ -239,3 +239,20 @@ func parseMinusOne(b []byte, pos int) (n int64, next int, err error) {
 	}
 	return 0, 0, fault(pos, "negative length")
 }
+
+// IsWord reports whether b is the word, which is in upper case, in any case: commands and options are ASCII. It does not
+// allocate.
+func IsWord(b []byte, word string) bool {
+	if len(b) != len(word) {
+		return false
+	}
+	for i, c := range b {
+		if 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		if c != word[i] {
+			return false
+		}
+	}
+	return true
+}
