@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/redriver/redriver/redis/own"
@@ -153,7 +154,8 @@ func (w *worker) pause(ctx context.Context, attempt int) error {
 type parcel struct {
 	conn      *conn
 	bufs      net.Buffers
-	tail      []byte // small commands are copied into one buffer, large ones go by themselves
+	small     []byte // small commands are copied into one buffer, large ones go by themselves
+	begun     int    // where in small the next of bufs begins
 	shipments []shipment
 }
 
@@ -174,7 +176,7 @@ const byReferenceBytes = 16 << 10
 
 func (p *parcel) append(b []byte) {
 	if len(b) < byReferenceBytes {
-		p.tail = append(p.tail, b...)
+		p.small = append(p.small, b...)
 		return
 	}
 	p.flush()
@@ -182,10 +184,27 @@ func (p *parcel) append(b []byte) {
 }
 
 func (p *parcel) flush() {
-	if len(p.tail) > 0 {
-		p.bufs = append(p.bufs, p.tail)
-		p.tail = nil
+	if len(p.small) > p.begun {
+		p.bufs = append(p.bufs, p.small[p.begun:len(p.small):len(p.small)])
+		p.begun = len(p.small)
 	}
+}
+
+// keepParcelBytes is what a parcel may keep for the next one.
+const keepParcelBytes = 1 << 20
+
+var parcels = sync.Pool{New: func() any { return &parcel{} }}
+
+// done gives the parcel back once nobody looks at it any more: all answers are here, so all was sent, and whoever sends
+// on a lost connection keeps what it has.
+func (p *parcel) done() {
+	if p.conn.broken || cap(p.small) > keepParcelBytes {
+		return
+	}
+	clear(p.bufs)
+	clear(p.shipments)
+	*p = parcel{bufs: p.bufs[:0], small: p.small[:0], shipments: p.shipments[:0]}
+	parcels.Put(p)
 }
 
 var (
@@ -196,7 +215,6 @@ var (
 
 // round sends the runs and reads every answer.
 func (w *worker) round(ctx context.Context, runs []*run, next int64) error {
-	parcels := map[*conn]*parcel{}
 	var order []*parcel
 	for _, r := range runs {
 		r.confirmed, r.failed, r.reply = 0, false, ""
@@ -206,26 +224,30 @@ func (w *worker) round(ctx context.Context, runs []*run, next int64) error {
 		}
 		if err != nil {
 			if classOf(err) != Retry {
+				for _, p := range order {
+					p.conn.parcel = nil
+				}
 				return err
 			}
 			r.failed, r.verdict, r.reply = true, moved, err.Error()
 			continue
 		}
-		p := parcels[c]
-		if p == nil {
-			p = &parcel{conn: c}
-			parcels[c] = p
-			order = append(order, p)
+		if c.parcel == nil {
+			c.parcel = parcels.Get().(*parcel)
+			c.parcel.conn = c
+			order = append(order, c.parcel)
 		}
-		w.pack(p, r)
+		w.pack(c.parcel, r)
 	}
 	for _, p := range order {
 		p.flush()
+		p.conn.parcel = nil
 		p.conn.send(p.bufs)
 	}
 	var refusals []*RefusedError
 	for _, p := range order {
 		refusals = append(refusals, w.receive(p)...)
+		p.done()
 	}
 	if w.lostMark {
 		w.lostMark = false
@@ -259,7 +281,7 @@ func (w *worker) pack(p *parcel, r *run) {
 		if s.checkpoint {
 			last := s.units[len(s.units)-1]
 			c := checkpoint{w.s.topic.ID, w.partition, last.offset, last.part}
-			p.tail = resp.AppendCommandBytes(p.tail, []byte("SET"), own.Key(own.Checkpoint, w.s.cfg.Name, r.slot), c.text())
+			p.small = resp.AppendCommandBytes(p.small, []byte("SET"), own.Key(own.Checkpoint, w.s.cfg.Name, r.slot), c.text())
 		}
 		if s.multi {
 			p.append(wireExec)
@@ -279,7 +301,10 @@ func (w *worker) pack(p *parcel, r *run) {
 
 // receive reads the answers of one node. A connection that is lost leaves its runs with what was confirmed before.
 func (w *worker) receive(p *parcel) (refusals []*RefusedError) {
-	for _, s := range p.shipments {
+	var applies tally
+	defer func() { w.stat.count(applies) }()
+	for i := range p.shipments {
+		s := &p.shipments[i]
 		answer, err := w.receiveOne(p.conn, s)
 		r := s.run
 		switch {
@@ -295,9 +320,9 @@ func (w *worker) receive(p *parcel) (refusals []*RefusedError) {
 		case answer.verdict == applied:
 			r.confirmed += len(s.units)
 			r.askAt = ""
-			w.count(s)
 			switch {
 			case r.mark == nil:
+				applies.add(s)
 			case answer.missing:
 				w.lostMark = true
 			default:

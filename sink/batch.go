@@ -12,20 +12,17 @@ type batch struct {
 	units []*unit
 	bytes int
 	// next is the Kafka offset behind the batch: once all units are applied, everything below it is.
-	next  int64
-	loads map[slot.Slot]*load
+	next int64
+	// runs are the units by slot, in the order in which the slots first appear.
+	runs   []*run
+	bySlot map[slot.Slot]*run
+	slab   slab[run]
 	// then is done when all units are applied: a sweep or a flush. It ends the batch.
 	then *control
 	// dead are events to be kept elsewhere before anything of the batch is sent.
 	dead []deadLetter
 	// over is set when the batch takes no more.
 	over bool
-}
-
-// load is what a batch holds of one slot.
-type load struct {
-	bytes, commands int
-	guarded         bool
 }
 
 // control is a control event to carry out between two batches.
@@ -70,7 +67,7 @@ func (b *batch) fits(u *unit, l limits) bool {
 	if b.over || len(b.units) >= l.units || b.bytes+len(u.commands) > l.bytes {
 		return false
 	}
-	have := b.loads[u.slot]
+	have := b.bySlot[u.slot]
 	if have == nil || !have.guarded && u.blind {
 		return true
 	}
@@ -80,17 +77,41 @@ func (b *batch) fits(u *unit, l limits) bool {
 func (b *batch) add(u *unit) {
 	b.units = append(b.units, u)
 	b.bytes += len(u.commands)
-	if b.loads == nil {
-		b.loads = map[slot.Slot]*load{}
+	if b.bySlot == nil {
+		b.bySlot = map[slot.Slot]*run{}
 	}
-	l := b.loads[u.slot]
-	if l == nil {
-		l = &load{}
-		b.loads[u.slot] = l
+	r := b.bySlot[u.slot]
+	if r == nil {
+		r = b.slab.next()
+		r.slot, r.units = u.slot, r.few[:0]
+		b.bySlot[u.slot] = r
+		b.runs = append(b.runs, r)
 	}
-	l.bytes += len(u.commands)
-	l.commands += u.count
-	l.guarded = l.guarded || !u.blind
+	r.units = append(r.units, u)
+	r.bytes += len(u.commands)
+	r.commands += u.count
+	r.guarded = r.guarded || !u.blind
+}
+
+// reset empties the batch for another one and keeps what it has grown to. Its runs live on where they are set aside.
+func (b *batch) reset(next int64) {
+	clear(b.units)
+	clear(b.bySlot)
+	*b = batch{units: b.units[:0], bySlot: b.bySlot, slab: b.slab, next: next}
+}
+
+// slab makes values many at a time. One that is kept keeps its neighbours.
+type slab[T any] struct{ free []T }
+
+const slabLen = 64
+
+func (s *slab[T]) next() *T {
+	if len(s.free) == 0 {
+		s.free = make([]T, slabLen)
+	}
+	v := &s.free[0]
+	s.free = s.free[1:]
+	return v
 }
 
 // sent is the offset at and above which nothing of the batch lies. It is behind next if a unit comes in parts.
@@ -107,6 +128,8 @@ type run struct {
 	units []*unit
 	// guarded: one of the units is, so all go in one transaction with the slot's checkpoint.
 	guarded bool
+	// bytes and commands of its units, as long as the batch takes more.
+	bytes, commands int
 	// mark is set when the run is not a slot's units but writes this watermark.
 	mark *watermark
 	// bare: its units go in one transaction without a checkpoint, for what they do vouches for nothing.
@@ -123,22 +146,8 @@ type run struct {
 	reply     string
 	// since is when it began to wait for its slot, which is being moved; zero if it does not.
 	since time.Time
-}
-
-// runs sorts a batch by slot, in the order in which the slots first appear.
-func (b *batch) runs() []*run {
-	bySlot := make(map[slot.Slot]*run, len(b.loads))
-	out := make([]*run, 0, len(b.loads))
-	for _, u := range b.units {
-		r := bySlot[u.slot]
-		if r == nil {
-			r = &run{slot: u.slot, guarded: b.loads[u.slot].guarded}
-			bySlot[u.slot] = r
-			out = append(out, r)
-		}
-		r.units = append(r.units, u)
-	}
-	return out
+	// few is room for units: most runs have no more.
+	few [4]*unit
 }
 
 // settle takes what the last round confirmed out of the run and tells whether anything is left.

@@ -47,7 +47,7 @@ func TestRuns(t *testing.T) {
 		b.add(testUnit(int64(i), s, i != 4, 1))
 	}
 	var got []string
-	for _, r := range b.runs() {
+	for _, r := range b.runs {
 		offsets := make([]int64, 0, len(r.units))
 		for _, u := range r.units {
 			offsets = append(offsets, u.offset)
@@ -58,7 +58,7 @@ func TestRuns(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v", got)
 	}
-	r := b.runs()[0]
+	r := b.runs[0]
 	r.confirmed = 1
 	if !r.settle() || r.units[0].offset != 2 {
 		t.Error("the confirmed unit is still there")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 )
 
 // conn is a connection of one partition to one node of the target. It belongs to the partition's goroutine; its own
-// goroutine does nothing but write, so that a batch larger than both socket buffers cannot stand still: we would wait for
-// the server to read, and the server for us to read its answers.
+// goroutine does nothing but write what is large, so that a batch larger than both socket buffers cannot stand still: we
+// would wait for the server to read, and the server for us to read its answers.
 type conn struct {
 	addr string
 	nc   net.Conn
@@ -24,6 +25,7 @@ type conn struct {
 	written chan struct{} // closed when the writer has ended
 	used    time.Time
 	broken  bool
+	parcel  *parcel // gathered for the next round
 	// tried are the databases that were selected here without an error.
 	tried map[uint32]bool
 }
@@ -136,9 +138,18 @@ func (c *conn) do(q *request, fn func(i int, r resp.Reply) error) error {
 	return first
 }
 
+// atOnceBytes fit into the socket's buffer, since the answers to all that was sent before are here.
+const atOnceBytes = 64 << 10
+
 func (c *conn) send(bufs net.Buffers) {
 	c.used = time.Now()
-	c.out <- bufs
+	if len(bufs) == 1 && len(bufs[0]) <= atOnceBytes {
+		if _, err := c.nc.Write(bufs[0]); err != nil {
+			c.nc.Close() // the reader meets it
+		}
+		return
+	}
+	c.out <- slices.Clone(bufs) // the writer takes from it
 }
 
 func (c *conn) read() (resp.Reply, error) {

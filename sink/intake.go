@@ -57,6 +57,7 @@ type intake struct {
 	accept func(*OverdueError)
 
 	ev      event.Event
+	units   slab[unit]
 	scratch [][]byte
 	keys    []int
 	skipped int64 // units at or below what is done
@@ -262,8 +263,8 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 	if err := in.overdue(e, offset); err != nil {
 		return err
 	}
-	u, err := unitOf(e, offset, in.limits.holdMs, in.values, &in.scratch)
-	if err != nil {
+	u := in.units.next()
+	if err := u.read(e, offset, in.limits.holdMs, in.values, &in.scratch); err != nil {
 		return err
 	}
 	in.ownKeys += int64(u.passedOver)

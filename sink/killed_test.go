@@ -48,7 +48,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 		at   []int
 		part []float64
 	}{
-		{"snapshot", func() { fill(0, 2000); l.snapshot() }, "RESTORE", []int{10, 200, 300}, []float64{0.5, 1, 0.3}},
+		{"snapshot", func() { fill(0, 2000); l.snapshot() }, "fill", []int{10, 200, 300}, []float64{0.5, 1, 0.3}},
 		{"sweep", func() {
 			pipe := source.Pipeline()
 			for i := range 1500 {

@@ -22,15 +22,11 @@ func (w *worker) touched(b *batch) []slot.Slot {
 		w.forgetOld()
 		return w.firsts()
 	}
-	nodes := map[string]bool{}
-	for s := range b.loads {
-		nodes[w.ownerOf(s)] = true
-	}
-	all := w.firsts()
-	out := all[:0]
-	for _, s := range all {
-		if nodes[w.ownerOf(s)] {
-			out = append(out, s)
+	var out []slot.Slot
+	for i := range w.holdings {
+		h := &w.holdings[i]
+		if slices.ContainsFunc(b.runs, func(r *run) bool { return h.slots.Has(r.slot) }) {
+			out = append(out, h.first)
 		}
 	}
 	return out
@@ -42,10 +38,11 @@ func (w *worker) markRuns(sent int64, at []slot.Slot) []*run {
 	var out []*run
 	restart := w.in.restart(w.next)
 	for _, s := range at {
+		h := w.holdingAt(s)
 		m := watermark{
 			hold: w.s.cfg.ExpiryHold, databases: w.shape.databases(),
 			topicID: w.s.topic.ID, partition: w.partition, restart: restart, applied: w.next, begins: w.in.beginsAfter(restart),
-			sent: max(sent, w.at, w.window), refused: slices.Clone(w.refused), settled: w.in.settled, slots: w.slotsAt(s),
+			sent: max(sent, w.at, w.window), refused: slices.Clone(w.refused), settled: w.in.settled, slots: h.slots, list: h.list,
 			generations: w.in.generations,
 		}
 		if sent == markUnsent {
@@ -58,11 +55,12 @@ func (w *worker) markRuns(sent int64, at []slot.Slot) []*run {
 
 func (w *worker) markRun(s slot.Slot, m watermark) *run {
 	key := own.Key(own.Watermark, w.s.cfg.Name, s)
-	args := [][]byte{[]byte("SET"), key, []byte(m.String())}
+	args := [4][]byte{[]byte("SET"), key, m.text()}
+	n := 3
 	if w.present[s] {
-		args = append(args, []byte("XX")) // one that has vanished must not come back: it shows that the target was wiped
+		args[3], n = []byte("XX"), 4 // one that has vanished must not come back: it shows that the target was wiped
 	}
-	cmd := resp.AppendCommandBytes(nil, args...)
+	cmd := resp.AppendCommandBytes(nil, args[:n]...)
 	return &run{slot: s, mark: &m, units: []*unit{{offset: noneDone, slot: s, key: key, commands: cmd, count: 1, blind: true}}}
 }
 

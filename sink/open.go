@@ -122,16 +122,22 @@ func (w *worker) connect(ctx context.Context) error {
 		return err
 	}
 	w.importChecked = time.Time{}
-	w.owner = w.owner[:0]
-	for i := range w.slots.Len() {
+	return w.connectTo(ctx, top)
+}
+
+// connectTo opens a connection to every node that has slots of the partition.
+func (w *worker) connectTo(ctx context.Context, top *topology.Topology) error {
+	owner := make([]string, w.slots.Len())
+	for i := range owner {
 		n, ok := top.MasterOf(w.slots.First + slot.Slot(i))
 		if !ok || n.Addr == "" {
 			return fmt.Errorf("look at the target's topology: nobody has slot %d", int(w.slots.First)+i)
 		}
-		w.owner = append(w.owner, n.Addr)
+		owner[i] = n.Addr
 	}
-	for _, addr := range w.owner {
-		if w.conns[addr] == nil {
+	w.ownedBy(owner)
+	for i := range w.holdings {
+		if addr := w.holdings[i].addr; w.conns[addr] == nil {
 			if err := w.dial(ctx, addr); err != nil {
 				return err
 			}
@@ -213,27 +219,46 @@ func (w *worker) abort() {
 	}
 }
 
+// holding is what one node has of the partition's slots.
+type holding struct {
+	first slot.Slot // the lowest: where the watermark and the fence lie
+	addr  string
+	slots slot.Set
+	list  string // the slots, as a watermark names them
+}
+
+// ownedBy notes who has which slot.
+func (w *worker) ownedBy(owner []string) {
+	w.owner, w.holdings = owner, nil
+	at := map[string]int{}
+	for i, addr := range owner {
+		s := w.slots.First + slot.Slot(i)
+		n, ok := at[addr]
+		if !ok {
+			n = len(w.holdings)
+			at[addr] = n
+			w.holdings = append(w.holdings, holding{first: s, addr: addr})
+		}
+		w.holdings[n].slots.Add(s)
+	}
+	for i := range w.holdings {
+		w.holdings[i].list = slotList(&w.holdings[i].slots)
+	}
+}
+
 // firsts are the first slots of the partition that each node has: where watermarks and fences lie.
 func (w *worker) firsts() []slot.Slot {
-	var out []slot.Slot
-	seen := map[string]bool{}
-	for i, addr := range w.owner {
-		if !seen[addr] {
-			seen[addr] = true
-			out = append(out, w.slots.First+slot.Slot(i))
-		}
+	out := make([]slot.Slot, len(w.holdings))
+	for i := range w.holdings {
+		out[i] = w.holdings[i].first
 	}
 	return out
 }
 
-// slotsAt are the slots of the partition that the owner of slot s has.
-func (w *worker) slotsAt(s slot.Slot) (set slot.Set) {
-	for i, addr := range w.owner {
-		if addr == w.ownerOf(s) {
-			set.Add(w.slots.First + slot.Slot(i))
-		}
-	}
-	return set
+// holdingAt is that of the owner of slot s.
+func (w *worker) holdingAt(s slot.Slot) *holding {
+	addr := w.ownerOf(s)
+	return &w.holdings[slices.IndexFunc(w.holdings, func(h holding) bool { return h.addr == addr })]
 }
 
 // discover looks at the target from the seeds and from all nodes seen before.

@@ -107,46 +107,78 @@ type watermark struct {
 	settled []event.Shard
 	// begins: what lies before its begin in the log is not for us, for shards whose begin is still to come.
 	begins map[event.Shard]int64
-	// slots are those it vouches for.
+	// slots are those it vouches for, list is how they are written, if that is known.
 	slots slot.Set
+	list  string
 	// generations are the newest that were met of each shard: later ones begin with a snapshot.
 	generations map[event.Shard]event.Generation
 }
 
-func (m *watermark) String() string {
-	settled := make([]string, len(m.settled))
-	for i, s := range m.settled {
-		settled[i] = strconv.FormatUint(uint64(s), 10)
+func (m *watermark) String() string { return string(m.text()) }
+
+func (m *watermark) text() []byte {
+	list := m.list
+	if list == "" {
+		list = slotList(&m.slots)
 	}
-	refused := make([]string, len(m.refused))
-	for i, o := range m.refused {
-		refused[i] = strconv.FormatInt(o, 10)
+	dst := make([]byte, 0, 160+len(list))
+	dst = append(dst, recordVersion...)
+	word := func(w string) {
+		dst = append(dst, ' ')
+		dst = append(dst, w...)
 	}
-	text := fmt.Sprintf("%s %s %d %d %d %d %s %d %s %s %s %s", recordVersion, m.topicID, m.partition, m.restart, m.applied, m.sent, listOf(refused),
-		m.hold.Milliseconds(), listOf(settled), listOf(pairsOf(m.begins)), listOf(strings.Fields(m.slots.String())), listOf(pairsOf(m.generations)))
+	number := func(n int64) {
+		dst = append(dst, ' ')
+		dst = strconv.AppendInt(dst, n, 10)
+	}
+	word(m.topicID)
+	for _, n := range [...]int64{int64(m.partition), m.restart, m.applied, m.sent} {
+		number(n)
+	}
+	dst = appendList(dst, m.refused, func(dst []byte, o int64) []byte { return strconv.AppendInt(dst, o, 10) })
+	number(m.hold.Milliseconds())
+	dst = appendList(dst, m.settled, func(dst []byte, s event.Shard) []byte { return strconv.AppendUint(dst, uint64(s), 10) })
+	dst = appendPairs(dst, m.begins)
+	word(list)
+	dst = appendPairs(dst, m.generations)
 	if m.databases != "" {
-		text += " " + m.databases
+		word(m.databases)
 	}
-	return text
+	return dst
 }
 
-// pairsOf writes what is known of shards as shard:number.
-func pairsOf[N int64 | event.Generation](m map[event.Shard]N) []string {
-	pairs := make([]string, 0, len(m))
-	for _, s := range slices.Sorted(maps.Keys(m)) {
-		pairs = append(pairs, fmt.Sprintf("%d:%d", s, m[s]))
+// appendPairs writes what is known of shards as shard:number.
+func appendPairs[N int64 | event.Generation](dst []byte, m map[event.Shard]N) []byte {
+	return appendList(dst, slices.Sorted(maps.Keys(m)), func(dst []byte, s event.Shard) []byte {
+		dst = append(strconv.AppendUint(dst, uint64(s), 10), ':')
+		return strconv.AppendInt(dst, int64(m[s]), 10)
+	})
+}
+
+// appendList writes a list of words.
+func appendList[T any](dst []byte, items []T, appendOne func([]byte, T) []byte) []byte {
+	dst = append(dst, ' ')
+	if len(items) == 0 {
+		return append(dst, emptyList...)
 	}
-	return pairs
+	for i, item := range items {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendOne(dst, item)
+	}
+	return dst
+}
+
+// slotList writes slots as a watermark does.
+func slotList(set *slot.Set) string {
+	if set.Len() == 0 {
+		return emptyList
+	}
+	return strings.ReplaceAll(set.String(), " ", ",")
 }
 
 const emptyList = "-"
-
-func listOf(words []string) string {
-	if len(words) == 0 {
-		return emptyList
-	}
-	return strings.Join(words, ",")
-}
 
 // watermarkFields is how many words every watermark has.
 const watermarkFields = 12

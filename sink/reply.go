@@ -94,60 +94,54 @@ type answer struct {
 	missing bool
 }
 
-func (w *worker) receiveOne(c *conn, s shipment) (answer, error) {
+// The answers that are to be expected.
+const (
+	answerOK     = "+OK\r\n"
+	answerQueued = "+QUEUED\r\n"
+)
+
+func (w *worker) receiveOne(c *conn, s *shipment) (answer, error) {
 	if c.broken {
 		return answer{}, errLostConn
 	}
 	var first answer // the first trouble: it decides for the whole shipment
-	note := func(r resp.Reply, u *unit, i int) {
-		if r.Kind == resp.KindError && first.verdict == applied {
+	// one reads an answer to command i of a unit.
+	one := func(expected string, u *unit, i int) (r resp.Reply, err error) {
+		if expected != "" && c.rd.Accept(expected) {
+			return resp.Reply{Kind: resp.KindSimple}, nil
+		}
+		if r, err = c.read(); err == nil && r.Kind == resp.KindError && first.verdict == applied {
 			first = w.weigh(string(r.Str), u, i, false)
 		}
+		return r, err
 	}
+	front := s.units[0]
 	if s.asking {
-		r, err := c.read()
-		if err != nil {
+		if _, err := one(answerOK, front, 0); err != nil {
 			return answer{}, err
 		}
-		note(r, s.units[0], 0)
 	}
-	if !s.multi {
-		r, err := c.read()
-		if err != nil {
-			return answer{}, err
-		}
-		note(r, s.units[0], 0)
-		first.missing = r.IsNull()
-		return first, nil
-	}
-	r, err := c.read()
-	if err != nil {
-		return answer{}, err
-	}
-	note(r, s.units[0], 0)
-	queued := 0
-	if s.checkpoint {
-		queued = 1
+	r, err := one(answerOK, front, 0)
+	if err != nil || !s.multi {
+		first.missing = err == nil && r.IsNull()
+		return first, err
 	}
 	for _, u := range s.steps {
 		for i := range u.count {
-			if r, err = c.read(); err != nil {
+			if _, err := one(answerQueued, u, i); err != nil {
 				return answer{}, err
 			}
-			note(r, u, i)
 		}
 	}
-	if queued == 1 {
-		if r, err = c.read(); err != nil {
+	if s.checkpoint {
+		if _, err := one(answerQueued, front, 0); err != nil {
 			return answer{}, err
 		}
-		note(r, s.units[0], 0)
 	}
-	if r, err = c.read(); err != nil {
+	if r, err = one("", front, 0); err != nil {
 		return answer{}, err
 	}
 	if r.Kind != resp.KindArray {
-		note(r, s.units[0], 0)
 		if first.verdict == applied && first.refused == nil {
 			return answer{}, fmt.Errorf("%w: answer to EXEC makes no sense", errLostConn)
 		}
@@ -157,7 +151,7 @@ func (w *worker) receiveOne(c *conn, s shipment) (answer, error) {
 }
 
 // executed looks at the answers inside EXEC: the transaction has taken effect, but for the commands that failed.
-func (w *worker) executed(s shipment, replies []resp.Reply) (all answer) {
+func (w *worker) executed(s *shipment, replies []resp.Reply) (all answer) {
 	i := 0
 	for _, u := range s.steps {
 		for n := range u.count {

@@ -106,7 +106,8 @@ func TestPlace(t *testing.T) {
 		commands, n := wire(tc.commands)
 		e := &event.Event{Kind: event.Unit, DB: tc.db, Key: []byte("a"), Commands: commands, Count: uint32(n), Slot: 5}
 		var scratch [][]byte
-		u, err := unitOf(e, 9, 0, nil, &scratch)
+		u := &unit{}
+		err = u.read(e, 9, 0, nil, &scratch)
 		if err == nil {
 			err = sh.place(u, e)
 		}

@@ -218,17 +218,8 @@ func (s *Sink) checkTarget(ctx context.Context) error {
 	defer w.disconnect()
 	defer context.AfterFunc(ctx, w.abort)()
 	w.shape = s.shapeOf(top, 0)
-	for i := range slot.Count {
-		n, ok := top.MasterOf(slot.Slot(i))
-		if !ok || n.Addr == "" {
-			return fmt.Errorf("look at the target's topology: nobody has slot %d", i)
-		}
-		w.owner = append(w.owner, n.Addr)
-		if w.conns[n.Addr] == nil {
-			if err := w.dial(ctx, n.Addr); err != nil {
-				return err
-			}
-		}
+	if err := w.connectTo(ctx, top); err != nil {
+		return err
 	}
 	found, err := w.hasAny(own.Watermark)
 	if err != nil || found {

@@ -80,17 +80,19 @@ func (p *partitionStat) clearError() {
 	p.err = ""
 }
 
-// count adds what one shipment applied.
-func (w *worker) count(s shipment) {
-	if s.run.mark != nil {
-		return
-	}
-	bytes := 0
+// tally is what a parcel has applied.
+type tally struct{ units, bytes int64 }
+
+func (t *tally) add(s *shipment) {
+	t.units += int64(len(s.units))
 	for _, u := range s.units {
-		bytes += len(u.commands)
+		t.bytes += int64(len(u.commands))
 	}
-	w.stat.units.Add(int64(len(s.units)))
-	w.stat.bytes.Add(int64(bytes))
+}
+
+func (p *partitionStat) count(t tally) {
+	p.units.Add(t.units)
+	p.bytes.Add(t.bytes)
 }
 
 func (s *Sink) statOf(partition int32) *partitionStat { return s.stats[partition] }

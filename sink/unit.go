@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/own"
@@ -28,17 +29,17 @@ type unit struct {
 	more     []uint32
 }
 
-// unitOf makes the unit of an event, with expiry times later by holdMs. scratch is reused between calls.
-func unitOf(e *event.Event, offset, holdMs int64, v *values, scratch *[][]byte) (*unit, error) {
+// read makes u the unit of an event, with expiry times later by holdMs. scratch is reused between calls.
+func (u *unit) read(e *event.Event, offset, holdMs int64, v *values, scratch *[][]byte) error {
 	if e.Kind == event.Entry {
-		return v.entry(e, offset)
+		return v.entry(u, e, offset)
 	}
-	u := &unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
+	*u = unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
 	if err := u.inspect(int(e.Count), holdMs, v, scratch); err != nil {
-		return nil, err
+		return err
 	}
 	u.splitLarge(scratch)
-	return u, nil
+	return nil
 }
 
 // inspect walks over the commands, finds out whether all are blind, and leaves out those that name keys of our own shape:
@@ -106,9 +107,6 @@ const restoreOverhead = 160
 // appendRestore appends the RESTORE that puts an entry in place of whatever is there.
 func appendRestore(dst []byte, e *event.Event) []byte {
 	const payloadFrame = 1 + 2 + 8 // type, version, checksum
-	if cap(dst) == 0 {
-		dst = make([]byte, 0, restoreOverhead+len(e.Key)+len(e.Value))
-	}
 	n := 5
 	if e.ExpireAtMs > 0 {
 		n++
@@ -138,8 +136,29 @@ func appendRestore(dst []byte, e *event.Event) []byte {
 	return dst
 }
 
+// setOverhead is more than a SET holds beside key and value.
+const setOverhead = 100
+
+// appendSet appends the SET that puts an entry in place of whatever is there.
+func appendSet(dst []byte, e *event.Event, text []byte) []byte {
+	n := 3
+	if e.ExpireAtMs > 0 {
+		n += 2
+	}
+	dst = resp.AppendArrayHeader(dst, n)
+	dst = resp.AppendBulkString(dst, "SET")
+	dst = resp.AppendBulk(dst, e.Key)
+	dst = resp.AppendBulk(dst, text)
+	if e.ExpireAtMs > 0 {
+		dst = resp.AppendBulkString(dst, "PXAT")
+		dst = resp.AppendBulkInt(dst, e.ExpireAtMs)
+	}
+	return dst
+}
+
 func appendBulkHeader(dst []byte, n int) []byte {
-	return fmt.Appendf(dst, "$%d\r\n", n)
+	dst = strconv.AppendInt(append(dst, '$'), int64(n), 10)
+	return append(dst, '\r', '\n')
 }
 
 // commandAt is the name of the i-th command of the unit, for messages.

@@ -38,6 +38,8 @@ type values struct {
 	dead *lack
 
 	modules map[uint64]bool // module types that the target is known to take or not to take
+	room    room
+	digits  [20]byte
 	dec     *rdb.Decoder
 	enc     rdb.Encoder
 }
@@ -116,29 +118,61 @@ func (v *values) takeDead() *lack {
 	return l
 }
 
-// entry makes the unit of an entry that is all there.
-func (v *values) entry(e *event.Event, offset int64) (*unit, error) {
-	u := &unit{offset: offset, slot: e.Slot, key: e.Key, count: 1, blind: true}
+// entry makes u the unit of an entry that is all there.
+func (v *values) entry(u *unit, e *event.Event, offset int64) error {
+	*u = unit{offset: offset, slot: e.Slot, key: e.Key, count: 1, blind: true}
 	if own.Is(e.Key) {
 		u.count, u.passedOver = 0, 1
-		return u, nil
+		return nil
 	}
 	if v == nil {
 		u.commands = appendRestore(nil, e)
-		return u, nil
+		return nil
 	}
 	e.ExpireAtMs = held(e.ExpireAtMs, v.holdMs, math.MaxInt64)
+	if text, ok := v.plain(e); ok {
+		u.commands = v.room.build(setOverhead+len(e.Key)+len(text), func(dst []byte) []byte { return appendSet(dst, e, text) })
+		return nil
+	}
 	err := v.adapt(e)
 	switch {
 	case errors.Is(err, errLeftOut):
 		// What an earlier generation left there would be no value of this key.
 		u.commands = resp.AppendCommandBytes(nil, []byte("UNLINK"), e.Key)
-		return u, nil
+		return nil
 	case err != nil:
-		return nil, err
+		return err
 	}
-	u.commands = appendRestore(nil, e)
-	return u, nil
+	u.commands = v.room.build(restoreOverhead+len(e.Key)+len(e.Value), func(dst []byte) []byte { return appendRestore(dst, e) })
+	return nil
+}
+
+// plain returns the text of a string whose SET does what its RESTORE would, for less of the target's time.
+func (v *values) plain(e *event.Event) (text []byte, ok bool) {
+	if e.IdleSeconds >= 0 || e.Freq >= 0 || e.ExpireAtMs > 0 && !v.target.dialect.understands(602, 0) {
+		return nil, false
+	}
+	return rdb.PlainText(e.Type, e.Value, &v.digits)
+}
+
+// room is memory for commands, in pieces of roomBytes: with the last command of one the piece is let go of.
+type room struct{ free []byte }
+
+const roomBytes = 64 << 10
+
+// build hands out memory for about n bytes and keeps what fn appends to it.
+func (r *room) build(n int, fn func(dst []byte) []byte) []byte {
+	if n > roomBytes/4 {
+		return fn(make([]byte, 0, n))
+	}
+	if n > len(r.free) {
+		r.free = make([]byte, roomBytes)
+	}
+	b := fn(r.free[:0:n])
+	if len(b) <= n { // it has not moved
+		r.free = r.free[len(b):]
+	}
+	return b[:len(b):len(b)]
 }
 
 // held is an exact time later by the hold; 0 is none, and one too far away stays.

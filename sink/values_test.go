@@ -288,7 +288,8 @@ func TestUnsupportedCommands(t *testing.T) {
 		noted := 0
 		v := &values{policy: c.policy, target: target{format: rdb.FormatOf(c.version), dialect: leastDialect(rdb.FormatOf(c.version))}, note: func(string, []byte) { noted++ }}
 		var scratch [][]byte
-		u, err := unitOf(&event.Event{Kind: event.Unit, Key: []byte("k"), Commands: commands, Count: 6}, 1, 0, v, &scratch)
+		u := &unit{}
+		err := u.read(&event.Event{Kind: event.Unit, Key: []byte("k"), Commands: commands, Count: 6}, 1, 0, v, &scratch)
 		if c.want == nil {
 			if _, ok := errors.AsType[*UnsupportedError](err); !ok {
 				t.Errorf("%s at version %d: %v", c.policy, c.version, err)

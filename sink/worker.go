@@ -35,6 +35,7 @@ type worker struct {
 	conns    map[string]*conn
 	shape    shape
 	owner    []string // the node of each slot, counted from the partition's first
+	holdings []holding
 	epoch    int64
 	target   target // what the nodes can load
 	starting bool   // begin is under way
@@ -61,6 +62,7 @@ type worker struct {
 
 	in    *intake
 	queue *queue
+	batch batch // the present one: the next is made when it is applied
 	// bad is the error of the record behind the last batch.
 	bad error
 	// at is behind what was taken from the queue. next: everything below it is applied; lower than at while slots are set
@@ -186,7 +188,9 @@ func (w *worker) live(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := w.applyBatch(ctx, b); err != nil {
+		err = w.applyBatch(ctx, b)
+		b.reset(w.at)
+		if err != nil {
 			return err
 		}
 		if w.soft.Err() != nil {
@@ -203,7 +207,8 @@ func (w *worker) gather() (*batch, error) {
 	if w.bad != nil {
 		return nil, w.bad
 	}
-	b := &batch{next: w.at}
+	b := &w.batch
+	b.reset(w.at)
 	w.in.nowMs = time.Now().UnixMilli()
 	if err := w.in.start(b); err != nil {
 		if len(b.units) == 0 {
@@ -252,7 +257,7 @@ func (w *worker) applyBatch(ctx context.Context, b *batch) error {
 	if err := w.checkImport(); err != nil {
 		return err
 	}
-	if runs := w.free(b.runs()); len(runs) > 0 {
+	if runs := w.free(b.runs); len(runs) > 0 {
 		runs = append(w.markRuns(b.sent(), w.touched(b)), runs...)
 		if err := w.applyOrSetAside(ctx, runs, b.sent()); err != nil {
 			return err

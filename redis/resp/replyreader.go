@@ -65,6 +65,17 @@ func (r *ReplyReader) Read() (Reply, error) {
 	}
 }
 
+// Accept takes the next reply if it is this one, byte for byte, and is there: the answer that is expected costs no more
+// than a comparison.
+func (r *ReplyReader) Accept(reply string) bool {
+	b := r.unread()
+	if r.pos > 0 || r.failed != nil || len(b) < len(reply) || string(b[:len(reply)]) != reply {
+		return false
+	}
+	r.take(len(reply))
+	return true
+}
+
 // ReadEach reads the next reply. Of an array it hands over the elements one by one, so that it may have any number of
 // them, and returns one without elements. An error between two of them cannot be gone on from.
 func (r *ReplyReader) ReadEach(fn func(i int, elem Reply)) (Reply, error) {
