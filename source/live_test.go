@@ -93,6 +93,16 @@ func (r *running) caughtUp(ctx context.Context, c *redistest.Cluster) error {
 	return nil
 }
 
+// streams reports whether every shard is past its snapshot.
+func (r *running) streams() error {
+	for _, s := range r.s.Status() {
+		if s.Stage != source.StageStreaming || s.Units == 0 {
+			return fmt.Errorf("shard %d is %s with %d units (%s)", s.Shard, s.Stage, s.Units, s.LastError)
+		}
+	}
+	return nil
+}
+
 func TestSourcePublishesSnapshotAndStreamWithoutHoles(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
@@ -116,7 +126,13 @@ func TestSourcePublishesSnapshotAndStreamWithoutHoles(t *testing.T) {
 				wg.Go(func() { _ = wr.Run(ctx) })
 			}
 			r := start(t, cfg)
-			time.Sleep(3 * time.Second)
+			w.Eventually(time.Minute, "all shards stream", func() error {
+				if n := len(r.s.Status()); n < 3 {
+					return fmt.Errorf("%d shards", n)
+				}
+				return r.streams()
+			})
+			time.Sleep(time.Second)
 			for range 3 {
 				r.stop(t)
 				r = start(t, cfg)
