@@ -32,6 +32,8 @@ type Worker struct {
 	LogFormat    string
 	// Commits is the budget of transactions that all sources share.
 	Commits *rate.Limiter
+	// MemoryTarget is what the process should stay below, in bytes; 0 for nothing in particular.
+	MemoryTarget int64
 
 	restartPause, restartPauseMax time.Duration
 	values                        Values
@@ -45,6 +47,7 @@ func newWorker(v Values, fault func(key, what, hint string)) Worker {
 		LogLevel:        v.text(keyLogLevel),
 		LogFormat:       v.text(keyLogFormat),
 		Commits:         rate.NewLimiter(rate.Limit(v.integer("commit.rate.max")), 1),
+		MemoryTarget:    v.integer("memory.target"),
 		restartPause:    v.duration("restart.pause"),
 		restartPauseMax: v.duration("restart.pause.max"),
 		values:          v,
@@ -143,6 +146,7 @@ func (cfg *Config) sourceConfig(c *Connector) source.Config {
 		Replication:        int16(v.integer("topic.replication")),
 		DataDir:            filepath.Join(cfg.Worker.DataDir, "spool"),
 		SpoolMemoryBytes:   v.integer("spool.memory.bytes"),
+		ProducerBytes:      v.integer("producer.memory.bytes"),
 		SpoolDiskBytes:     v.integer("spool.disk.bytes"),
 		FullSyncsPerHost:   int(v.integer("snapshot.per.host")),
 		ResyncMax:          int(v.integer("resync.max")),

@@ -103,6 +103,10 @@ func workerKeys() []Key {
 			Doc: "Kafka transactions per second of all sources of the worker together.",
 		},
 		{
+			Name: "memory.target", Type: TypeSize, Default: "192MiB", Min: "0", Max: "1024GiB",
+			Doc: "Memory that the garbage collector tries to stay below, by working harder; 0 for none. `GOMEMLIMIT` in the environment goes before it.",
+		},
+		{
 			Name: "restart.pause", Type: TypeDuration, Default: "1s", Min: "10ms", Max: "1h",
 			Doc: "Pause before a failed connector is started again. It doubles with every failure in a row.",
 		},
@@ -163,7 +167,14 @@ func SourceKeys() []Key {
 			Name: "topic.replication", Type: TypeInt, Default: "0", Min: "0", Max: "32767",
 			Doc: "Replicas of topics that are created; 0 takes 3 where there are three brokers, else as many as there are.",
 		},
-		{Name: "spool.memory.bytes", Type: TypeSize, Default: "16MiB", Min: "1MiB", Max: "64GiB", Doc: "Memory of each shard's spool."},
+		{
+			Name: "spool.memory.bytes", Type: TypeSize, Default: "48MiB", Min: "1MiB", Max: "64GiB",
+			Doc: "Memory of the spools of all shards together, at least 1 MiB of each.",
+		},
+		{
+			Name: "producer.memory.bytes", Type: TypeSize, Default: "48MiB", Min: "1MiB", Max: "64GiB",
+			Doc: "Memory for records on their way to Kafka, of all shards together: of each at least 2 MiB, at most 16 MiB.",
+		},
 		{
 			Name: "spool.disk.bytes", Type: TypeSize, Default: "8GiB", Min: "1MiB", Max: "1024TiB",
 			Doc: "Disk of each shard's spool. When it is full too, the master has to buffer by itself.",

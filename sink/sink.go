@@ -106,16 +106,17 @@ func (s *Sink) runAll(ctx context.Context) error {
 		kgo.KeepControlRecords(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxWait(fetchMaxWait),
-		// Half of the budget is for what is in the queues, half for what the client fetches ahead.
-		kgo.FetchMaxBytes(int32(min(max(s.cfg.FetchBytes/2/maxConcurrentFetches, minQueueBytes), maxFetchBytes))),
-		kgo.FetchMaxPartitionBytes(int32(min(max(s.cfg.FetchBytes/4/maxConcurrentFetches, minQueueBytes), maxFetchBytes))),
+		// A quarter of the budget is for what is in the queues, one for what the client fetches ahead, one for what that
+		// grows to when it is unpacked, and one for batches that are being applied.
+		kgo.FetchMaxBytes(int32(min(max(s.cfg.FetchBytes/4/maxConcurrentFetches, minQueueBytes), maxFetchBytes))),
+		kgo.FetchMaxPartitionBytes(int32(min(max(s.cfg.FetchBytes/8/maxConcurrentFetches, minQueueBytes), maxFetchBytes))),
 		kgo.MaxConcurrentFetches(maxConcurrentFetches),
 	)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes/2)
+	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes/4)
 
 	// The workers' errors end everything; ctx ends all but the workers, which group.leave stops in good order.
 	workers, workersCtx := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -152,7 +153,13 @@ func (s *Sink) runAll(ctx context.Context) error {
 	return err
 }
 
+// batchBytes is how much one partition may have under way: all partitions could be ours.
+func (s *Sink) batchBytes() int {
+	return min(s.cfg.BatchBytes, max(s.cfg.FetchBytes/4/int(s.topic.Partitions), minBatchBytes))
+}
+
 const (
+	minBatchBytes        = 64 << 10
 	fetchMaxWait         = 500 * time.Millisecond
 	maxFetchBytes        = 32 << 20
 	maxConcurrentFetches = 4

@@ -33,8 +33,11 @@ type Config struct {
 	Replication int16
 	// DataDir holds the spools, one folder for each shard.
 	DataDir string
-	// SpoolMemoryBytes (16 MiB) and SpoolDiskBytes (8 GiB) bound each shard's spool.
+	// SpoolMemoryBytes (48 MiB) is what the spools of all shards hold in memory, SpoolDiskBytes (8 GiB) what each may have
+	// on disk.
 	SpoolMemoryBytes, SpoolDiskBytes int64
+	// ProducerBytes (48 MiB) is what all shards together have on its way to Kafka.
+	ProducerBytes int64
 	// FullSyncsPerHost bounds the snapshots that one host makes for us at a time, 2 by default.
 	FullSyncsPerHost int
 	// ResyncMax (8) full resynchronisations in a row that led to nothing are followed by a pause of ResyncPause (10 min)
@@ -72,7 +75,9 @@ const (
 	defaultCommitsPerSecond   = 200
 	defaultTransactionTimeout = 30 * time.Second
 	defaultMaxUnitBytes       = 256 << 20
+	defaultSpoolMemoryBytes   = 48 << 20
 	defaultSpoolDiskBytes     = 8 << 30
+	defaultProducerBytes      = 48 << 20
 	defaultDrainTimeout       = 10 * time.Second
 )
 
@@ -111,6 +116,8 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("partitions %d: want 1 to %d", c.Partitions, slot.Count))
 	}
 	orDefault(&c.SpoolDiskBytes, defaultSpoolDiskBytes)
+	orDefault(&c.SpoolMemoryBytes, defaultSpoolMemoryBytes)
+	orDefault(&c.ProducerBytes, defaultProducerBytes)
 	if c.SpoolDiskBytes < 2*int64(c.MaxUnitBytes) {
 		errs = append(errs, fmt.Errorf("spool disk of %d bytes: want at least twice the largest unit, %d bytes", c.SpoolDiskBytes, c.MaxUnitBytes))
 	}
@@ -124,4 +131,27 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("data folder %q: want an absolute path", c.DataDir))
 	}
 	return errors.Join(append(errs, c.Kafka.Validate())...)
+}
+
+// budget is a shard's part of what its connector may hold in memory.
+type budget struct {
+	spool, producer int64
+	chunk           int // of a value or unit that is too large for one record
+}
+
+const (
+	minSpoolBytes    = 1 << 20
+	minProducerBytes = 2 << 20
+	maxProducerBytes = 16 << 20
+	minChunkBytes    = 128 << 10
+	maxChunkBytes    = 1 << 20
+)
+
+func (c *Config) budget(shards int) budget {
+	n := int64(max(shards, 1))
+	return budget{
+		spool:    max(c.SpoolMemoryBytes/n, minSpoolBytes),
+		producer: min(max(c.ProducerBytes/n, minProducerBytes), maxProducerBytes),
+		chunk:    int(min(max(c.ProducerBytes/n/chunksInFlight, minChunkBytes), maxChunkBytes)),
+	}
 }

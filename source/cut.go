@@ -4,12 +4,8 @@ import (
 	"github.com/redriver/redriver/codec"
 )
 
-const (
-	// maxChunkBytes bounds a chunk's record, however large records may be.
-	maxChunkBytes = 1 << 20
-	// chunksInFlight bounds the chunks of a lane that are gathered, or handed to the client and not in Kafka yet.
-	chunksInFlight = 8
-)
+// chunksInFlight bounds the chunks of a lane that are gathered, or handed to the client and not in Kafka yet.
+const chunksInFlight = 8
 
 // chunkPool has the memory of chunks, so that an event of any size passes in that of a few.
 type chunkPool struct {
@@ -63,7 +59,7 @@ func (m *emitter) beginCut(p int32, key []byte, count int) {
 }
 
 // chunkLimit is how large the value of a chunk's record may be.
-func (m *emitter) chunkLimit(key []byte) int { return min(m.maxValue-len(key), maxChunkBytes) }
+func (m *emitter) chunkLimit(key []byte) int { return min(m.maxValue-len(key), m.chunks.bytes) }
 
 func (m *emitter) nextChunk() { m.cutting.buf, m.cutting.n = m.chunks.take(), codec.ChunkHeaderBytes }
 

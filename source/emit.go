@@ -82,6 +82,7 @@ type emitter struct {
 	buf     []byte
 	// timestampMs is the record's time in Kafka, untimed if it has none.
 	timestampMs int64
+	nowMs       int64 // as of the last tick
 	// untimed: Kafka refuses the times of records.
 	untimed bool
 	// e holds what all events of the lane share.
@@ -91,16 +92,19 @@ type emitter struct {
 // captured sets when the link read what is emitted next: 0 for now. Kafka is told so too, unless that was long ago: by a
 // record's time it refuses records (message.timestamp.before.max.ms) and deletes them.
 func (m *emitter) captured(ms int64) {
-	now := time.Now().UnixMilli()
 	if ms == 0 {
-		ms = now
+		m.tick()
+		ms = m.nowMs
 	}
 	m.e.CapturedMs = ms
-	m.timestampMs = min(max(ms, now-maxRecordAge.Milliseconds()), now)
+	m.timestampMs = min(max(ms, m.nowMs-maxRecordAge.Milliseconds()), m.nowMs)
 	if m.untimed {
 		m.timestampMs = untimed
 	}
 }
+
+// tick looks at the clock: for each unit it would be a good part of what that costs.
+func (m *emitter) tick() { m.nowMs = time.Now().UnixMilli() }
 
 // untimed is the time of a record that has none: a broker takes it whatever its clock says (LogValidator in Kafka).
 const untimed int64 = -1

@@ -36,6 +36,7 @@ type lane struct {
 	status *ShardStatus
 	log    *slog.Logger
 	waits  *waits
+	budget budget
 	// owned tells the slots that the shard serves now, ask its keys of a command.
 	owned func() slot.Set
 	ask   func(context.Context, [][]byte) ([][]byte, error)
@@ -131,9 +132,9 @@ func (l *lane) session(ctx context.Context) error {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(producerLinger),
 		kgo.ProducerBatchMaxBytes(int32(l.topic.MaxMessageBytes)),
-		kgo.MaxBufferedBytes(maxBufferedBytes),
+		kgo.MaxBufferedBytes(max(int(l.budget.producer), l.topic.MaxMessageBytes)),
 		kgo.MaxBufferedRecords(maxBufferedRecords),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 	)
 	if err != nil {
 		return stop(err)
@@ -213,7 +214,6 @@ func (l *lane) refresh(ctx context.Context) error {
 
 const (
 	producerLinger     = 2 * time.Millisecond
-	maxBufferedBytes   = 48 << 20
 	maxBufferedRecords = 200_000
 	// positionTail is how many records of a lane's offsets partition are looked at first for its position.
 	positionTail = 2048

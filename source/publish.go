@@ -64,7 +64,7 @@ func newPublisher(work context.Context, l *lane, cl *kgo.Client, pos offsets.Pos
 	p := &publisher{lane: l, cl: cl, work: work, pos: pos, cur: pos.Position, ends: make([]atomic.Int64, n), wrote: make([]bool, n), chunks: make([]uint32, n)}
 	p.interval, p.limit, p.committed = l.cfg.CommitInterval, commitBytes, time.Now()
 	p.em = emitter{topic: l.topic.Name, untimed: l.untimed, partitions: n, attempt: attempt, marks: make([]event.Mark, n), produce: p.produce, maxValue: l.topic.MaxMessageBytes - recordOverheadBytes}
-	p.em.chunks, p.em.between = newChunkPool(min(p.em.maxValue, maxChunkBytes)), p.between
+	p.em.chunks, p.em.between = newChunkPool(min(p.em.maxValue, l.budget.chunk)), p.between
 	for i, m := range pos.Marks {
 		p.em.marks[i] = m
 	}
@@ -228,7 +228,13 @@ func (p *publisher) bytesFrom(sec spool.Section, at event.Offset) unitBytes {
 
 // burst publishes units until a commit is due, or nothing more is there.
 func (p *publisher) burst(ctx context.Context, reader *unitReader) (empty bool, err error) {
-	for n := 1; ; n++ {
+	for n := 0; ; n++ {
+		if n%clockEvery == 0 {
+			p.em.tick()
+			if n > 0 && p.late(ctx) {
+				return false, nil
+			}
+		}
 		u, err := reader.next()
 		if errors.Is(err, spool.ErrEmpty) {
 			return true, nil
@@ -239,7 +245,7 @@ func (p *publisher) burst(ctx context.Context, reader *unitReader) (empty bool, 
 		if err != nil {
 			return false, err
 		}
-		if p.bytes >= p.limit || p.asked || n%clockEvery == 0 && p.late(ctx) {
+		if p.bytes >= p.limit || p.asked {
 			return false, nil
 		}
 	}

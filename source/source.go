@@ -29,8 +29,9 @@ type Source struct {
 	cfg Config
 	log *slog.Logger
 
-	// single: the source is no cluster but one master. Set in run, before any shard.
+	// Set in run, before any shard: the source is no cluster but one master; what each shard may take.
 	single bool
+	budget budget
 
 	mu     sync.Mutex
 	shards map[event.Shard]*shard
@@ -109,6 +110,7 @@ func (s *Source) run(ctx context.Context) error {
 	}
 	limit := newHostLimit(s.cfg.FullSyncsPerHost)
 	g, ctx := errgroup.WithContext(ctx)
+	s.budget = s.cfg.budget(len(numbered))
 	for n, known := range numbered {
 		g.Go(func() error { return s.runShard(ctx, reg, limit, n, known) })
 	}
@@ -204,7 +206,7 @@ func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, 
 	log := s.log.With(slog.Any("shard", n))
 	sp, err := spool.Open(spool.Config{
 		Dir:         filepath.Join(s.cfg.DataDir, s.cfg.Connector, fmt.Sprintf("shard-%d", n)),
-		MemoryBytes: s.cfg.SpoolMemoryBytes, DiskBytes: s.cfg.SpoolDiskBytes, Logger: log,
+		MemoryBytes: s.budget.spool, DiskBytes: s.cfg.SpoolDiskBytes, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -227,7 +229,7 @@ func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, 
 	lk.locate = func(ctx context.Context) (string, error) { return s.locate(ctx, sh) }
 	ln := &lane{
 		cfg: &s.cfg, shard: n, topic: reg.topic, adm: reg.adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log,
-		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n], single: s.single,
+		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n], single: s.single, budget: s.budget,
 	}
 	ln.owned = sh.slots
 	ln.ask = func(ctx context.Context, args [][]byte) ([][]byte, error) { return s.askKeys(ctx, sh, args) }

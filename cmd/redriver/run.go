@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,9 +53,18 @@ A connector that loses Redis or Kafka later is started again by itself.
 			return err
 		}
 		defer s.close()
+		a.limitMemory(cfg.Worker.MemoryTarget)
 		return s.run(c.Context())
 	}
 	return c
+}
+
+// limitMemory sets what the garbage collector tries to stay below. Whoever has set GOMEMLIMIT knows better.
+func (a *app) limitMemory(bytes int64) {
+	given := slices.ContainsFunc(a.environ, func(v string) bool { return strings.HasPrefix(v, "GOMEMLIMIT=") })
+	if bytes > 0 && !given {
+		debug.SetMemoryLimit(bytes)
+	}
 }
 
 func (a *app) configCommand() *cobra.Command {
