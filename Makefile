@@ -59,14 +59,14 @@ $(GOLANGCI): internal/tools/tools.mod
 	go build -modfile=internal/tools/tools.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
-bench: servers ## the benchmarks behind the figures in the docs
+bench: servers ## the benchmarks behind the figures in the docs; BENCHFLAGS="-runs 1 -parts stream" runs parts, "-redis-shake PATH -redis-gunyu PATH" adds peers
 	go run ./e2e/bench $(BENCHFLAGS)
 
 bench-verify: servers ## the benchmark of verify; BENCHFLAGS="-redis-full-check PATH" measures that beside it
-	go run ./e2e/bench -verify -runs 3 $(BENCHFLAGS)
+	go run ./e2e/bench -verify $(BENCHFLAGS)
 
 bench-rdb: servers ## the benchmark of reading RDB files; BENCHFLAGS="-rdb-parser PATH" measures that program beside it
-	go run ./e2e/bench -rdb -runs 3 $(BENCHFLAGS)
+	go run ./e2e/bench -rdb $(BENCHFLAGS)
 
 demo: build ## two clusters, one copied into the other, to look at
 	bin/redriver demo

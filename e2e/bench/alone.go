@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/redriver/redriver/kafka"
 )
@@ -98,12 +99,12 @@ func (a *alone) makeTopics(ctx context.Context) (to, offsets string, err error) 
 }
 
 // latency measures Kafka's share of the latency.
-func (a *alone) latency(ctx context.Context, cfg config) (childResult, error) {
-	to, _, err := a.makeTopics(ctx)
+func (a *alone) latency(ctx context.Context, rate int, span time.Duration) (childResult, error) {
+	to, offsets, err := a.makeTopics(ctx)
 	if err != nil {
 		return childResult{}, err
 	}
 	return a.child(ctx, childTask{
-		Mode: modeLatency, Brokers: []string{a.broker}, To: to, Partitions: a.partitions, Rate: cfg.rate, For: cfg.latency,
+		Mode: modeLatency, Brokers: []string{a.broker}, To: to, Partitions: a.partitions, Offsets: offsets, Rate: rate, For: span,
 	})
 }

@@ -94,7 +94,7 @@ func TestTableAndReport(t *testing.T) {
 	want := `
 1M SET                               peak MB  to replica  to franz-go, Kafka
   redriver source     3.00   s       64.0     x 1.50      
-  Redis replicas (3)  2.00   s                            
+  Redis replicas  2.00   s                            
   franz-go            1.00   s
 
 Idle                      peak MB  to replica  to franz-go, Kafka
@@ -115,8 +115,8 @@ Idle                      peak MB  to replica  to franz-go, Kafka
 	}
 	text := report(reportInput{machine: machine{cores: 2, cpu: "Some CPU"}, config: cfg, args: []string{"-keys", "10"}, date: time.Unix(0, 0), rows: r.rows, others: series{4.2}})
 	for _, want := range []string{
-		"Written by `go run ./e2e/bench -keys 10`, on 1970-01-01.", "2 cores, Some CPU", "over a topic of 32 partitions", "every 0.2 ms", "100 marks a second",
-		"## 1M `SET`\n", "| redriver source | 3.00 | s | 64.0 | x 1.50 |  |\n", "a single run", "4.20 % of the machine",
+		"Written by `go run ./e2e/bench -keys 10`, on 1970-01-01.", "2 cores, Some CPU", "over a topic of 32 partitions", "100 marks a second",
+		"## 1M `SET`\n", "| redriver source | 3.00 | s | 64.0 | x 1.50 |  |\n", "3: medians", "4.20 % of the machine",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -134,10 +134,14 @@ func TestFlags(t *testing.T) {
 		bad   bool
 	}{
 		{args: "", write: true},
-		{args: "-only latency,idle"},
-		{args: "-only idle -write", write: true},
+		{args: "-parts latency,idle"},
+		{args: "-parts sync,stream,checkpoints,latency,idle,shards,buffer", write: true},
+		{args: "-bare"},
+		{args: "-parts idle -write", write: true},
 		{args: "-write=false"},
-		{args: "-only nothing", bad: true},
+		{args: "-parts nothing", bad: true},
+		{args: "-rates 0", bad: true},
+		{args: "-shards 3,x", bad: true},
 		{args: "-keys 0", bad: true},
 		{args: "-idle 1ms", bad: true},
 		{args: "more", bad: true},
@@ -146,6 +150,48 @@ func TestFlags(t *testing.T) {
 		if (err != nil) != c.bad || err == nil && cfg.write != c.write {
 			t.Errorf("%q: write %v, %v", c.args, cfg.write, err)
 		}
+	}
+}
+
+func TestGoals(t *testing.T) {
+	cfg, err := parseFlags([]string{"-redis-shake", "shake", "-redis-gunyu", "gunyu"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{cfg: cfg}
+	var r results
+	for _, factor := range []float64{0.9, 1, 2} {
+		err := r.add([]measure{
+			{caseName: b.caseSet(), what: groupSource, unit: unitCPU, value: 1, peakBytes: 200 << 20},
+			{caseName: b.caseSet(), what: redriverBoth, unit: unitCPU, value: 3 * factor, replica: groupReplicas},
+			{caseName: b.caseSet(), what: groupTarget, unit: unitCPU, value: 1.4},
+			{caseName: b.caseSet(), what: groupReplicas, unit: unitCPU, value: 1.5},
+			{caseName: b.caseSet(), what: targetOf(nameShake), unit: unitCPU, value: 1.3},
+			{caseName: b.caseSet(), what: targetOf(nameGunYu), unit: unitCPU, value: 1.35},
+			{caseName: b.caseLatency(50_000), what: "redriver p99", unit: "ms", value: 45},
+			{caseName: b.caseLatency(50_000), what: "Kafka alone p99", unit: "ms", value: 37},
+			{caseName: b.caseShards(3), what: redriverBoth, unit: unitCost, value: 10},
+			{caseName: b.caseShards(64), what: redriverBoth, unit: unitCost, value: 10 * factor},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := goalsTable(cfg, r.rows)
+	for _, want := range []string{
+		"| Stream of 1M `SET` of 100 bytes | CPU s | 3.30 | 2.80 | 3.00 (2.70..6.00) | x 2.00 (1.80..4.00) | must met, aim missed |",
+		"| Target's servers: Stream of 1M `SET` of 100 bytes | CPU s | 1.30 | 1.50 | 1.40 (1.40..1.40) |  | **missed** |",
+		"| Write to visible, at 50k writes/s, p99 | ms | 60.0 | 47.0 | 45.0 (45.0..45.0) |  | aim met |",
+		"| Resident memory, redriver source, streaming | MB | 256 | 100 | 200 (200..200) |  | must met, aim missed |",
+		"| Cost of a command, 64 shards to 3 | x | 1.25 |  | 1.00 (0.900..2.00) |  | must met |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	cfg.commands = 1000
+	if text := goalsTable(cfg, r.rows); strings.Contains(text, "3.30") {
+		t.Errorf("a bound for other sizes in\n%s", text)
 	}
 }
 
@@ -170,10 +216,12 @@ func TestCount(t *testing.T) {
 }
 
 func TestNodesShareSlotsAsTheClusterDoes(t *testing.T) {
-	for i := range shards {
-		first, last := i*slot.Count/shards, (i+1)*slot.Count/shards-1
-		if indexOf(slot.Slot(first)) != i || indexOf(slot.Slot(last)) != i {
-			t.Errorf("slots %d to %d belong to %d and %d, not %d", first, last, indexOf(slot.Slot(first)), indexOf(slot.Slot(last)), i)
+	for _, n := range []int{1, 3, 16, 64, 100} {
+		for i := range n {
+			first, last := i*slot.Count/n, (i+1)*slot.Count/n-1
+			if a, b := indexOf(slot.Slot(first), n), indexOf(slot.Slot(last), n); a != i || b != i {
+				t.Errorf("of %d: slots %d to %d belong to %d and %d, not %d", n, first, last, a, b, i)
+			}
 		}
 	}
 }
@@ -229,5 +277,47 @@ func TestValuesFollowFromTheirNumbers(t *testing.T) {
 	other, _ := make2(1, 6)
 	if a != again || a == other {
 		t.Errorf("%q, again %q, the next %q", a, again, other)
+	}
+}
+
+// Sizes of what is filled are those that the case's name says, about.
+func TestAllTypesHaveFiveElementsAKey(t *testing.T) {
+	types := allTypes{keys: 100_000}
+	sum := 0
+	for i := range types.keyCount() {
+		if i%typesPeriod < typesStrings {
+			sum++
+			continue
+		}
+		sum += types.elements(i)
+	}
+	if want := 5 * types.keys; sum < want*97/100 || sum > want*103/100 {
+		t.Errorf("%d elements, want about %d", sum, want)
+	}
+}
+
+func TestSharesOfTheMixedStream(t *testing.T) {
+	guarded, n := 0, 0
+	for i := range mixedPeriod {
+		s := &sender{pcg: rand.NewPCG(0, 0)}
+		w := mixed(1000, mixedPeriod)
+		s.work = w
+		s.add(i)
+		n += s.n
+		switch name := strings.Split(string(s.out), "\r\n")[2]; name {
+		case "SET", "HSET", "SADD", "ZADD":
+		default:
+			guarded++
+		}
+	}
+	if guarded != mixedGuarded || n != mixedPeriod {
+		t.Errorf("%d commands, %d of them guarded, want %d and %d", n, guarded, mixedPeriod, mixedGuarded)
+	}
+}
+
+func TestReplicaBuffersAreSummedUp(t *testing.T) {
+	list := "id=3 addr=127.0.0.1:1 omem=20504 tot-mem=1\nid=4 omem=96 tot-omem=7\n"
+	if got := replicaBuffers(list); got != 20600 {
+		t.Errorf("%d, want 20600", got)
 	}
 }

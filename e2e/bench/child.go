@@ -36,7 +36,7 @@ type childTask struct {
 	To         string
 	Partitions int
 
-	// Produce: where the records come from, how many of them are kept, and where positions are committed.
+	// Produce and latency: where positions are committed. Produce: where the records come from, how many of them are kept.
 	From    string               `json:",omitempty"`
 	Spans   map[int32]kafka.Span `json:",omitempty"`
 	MaxN    int                  `json:",omitempty"`

@@ -16,8 +16,9 @@ import (
 )
 
 // childLatency is Kafka's share of a latency: in one process, a transactional producer for each lane, which commits what
-// is there as soon as the commit before has ended, and one consumer of committed records. Every record has the time when
-// it was made, and one in as many as the marks of measureLatency are is counted.
+// is there, and a position, as soon as the commit before has ended, as a source does that is not behind; and one consumer of
+// committed records. Every record has the time when it was made, and one in as many as the marks of measureLatency are is
+// counted.
 func childLatency(ctx context.Context, task childTask) (result childResult, err error) {
 	cfg := kafka.Config{Brokers: task.Brokers}
 	h := newHistogram()
@@ -86,6 +87,9 @@ func measureKafka(ctx context.Context, cfg kafka.Config, task childTask, h *hdrh
 	return g.Wait()
 }
 
+// pollPause is how long a lane without anything due waits.
+const pollPause = 200 * time.Microsecond
+
 // pacedLane produces records of a lane at a fixed rate. One goroutine.
 type pacedLane struct {
 	cfg      kafka.Config
@@ -102,8 +106,14 @@ func (p *pacedLane) run(ctx context.Context) error {
 	}
 	defer cl.Close()
 	var failed atomic.Pointer[error]
+	promise := func(_ *kgo.Record, err error) {
+		if err != nil {
+			failed.CompareAndSwap(nil, &err)
+		}
+	}
 	first, last := laneRange(p.number, p.task.Partitions)
 	rate := float64(p.task.Rate) / shards
+	var position [positionBytes]byte
 	for sent := 0; time.Since(p.start) < latencyWarmup+p.task.For; {
 		due := int(time.Since(p.start).Seconds() * rate)
 		if sent >= due {
@@ -118,13 +128,10 @@ func (p *pacedLane) run(ctx context.Context) error {
 			value := make([]byte, valueBytes)
 			binary.BigEndian.PutUint64(value, uint64(float64(sent)/rate*float64(time.Second)))
 			r := &kgo.Record{Topic: p.task.To, Partition: int32(first + sent%(last-first+1)), Value: value}
-			cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
-				if err != nil {
-					failed.CompareAndSwap(nil, &err)
-				}
-			})
+			cl.Produce(ctx, r, promise)
 			p.produced.Add(1)
 		}
+		cl.Produce(ctx, &kgo.Record{Topic: p.task.Offsets, Partition: int32(p.number), Key: []byte("position"), Value: position[:]}, promise)
 		if err := cl.Flush(ctx); err != nil {
 			return fmt.Errorf("flush: %w", err)
 		}

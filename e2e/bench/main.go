@@ -10,77 +10,99 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/redriver/redriver/internal/testkit"
+	"github.com/redriver/redriver/internal/testkit/redistest"
 )
 
 // config is what the flags say.
 type config struct {
-	keys, commands, rate, runs, partitions int
-	latency, idle                          time.Duration
-	parts                                  []string
-	write                                  bool
-	verify                                 bool   // measure comparing, and nothing else
-	peer                                   string // path of a redis-full-check to measure beside it
-	rdb                                    bool   // measure reading RDB files, and nothing else
-	rdbPeer                                string // path of a program that reads the file it is given, to measure beside it
+	keys, commands, runs, partitions int
+	rates, shards                    []int
+	versions                         []string
+	latency, idle                    time.Duration
+	parts                            []string
+	bare, write                      bool
+	profiles                         string // folder for profiles of Redriver, "": none
+	peers                            []peer
+
+	verify         bool   // measure comparing, and nothing else
+	redisFullCheck string // path of one, to measure beside it
+	rdb            bool   // measure reading RDB files, and nothing else
+	rdbParser      string // path of a program that reads the file it is given, to measure beside it
 }
-
-// The parts that -only names.
-const (
-	partSnapshot = "snapshot"
-	partStream   = "stream"
-	partLatency  = "latency"
-	partIdle     = "idle"
-)
-
-var allParts = []string{partSnapshot, partStream, partLatency, partIdle}
-
-func (c *config) has(part string) bool { return slices.Contains(c.parts, part) }
 
 func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var c config
-	var only string
+	var parts, versions, shake, gunyu string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.IntVar(&c.keys, "keys", 1_000_000, "strings of the first snapshot; the second has a fifth as many keys of six types")
+	f.IntVar(&c.keys, "keys", 1_000_000, "strings of full sync A; B has 0.46 times as many keys and 5 times as many elements, C 20 keys of half as many elements")
 	f.IntVar(&c.commands, "commands", 1_000_000, "commands of each stream")
-	f.IntVar(&c.rate, "rate", 10_000, "writes per second while latency is measured")
-	f.IntVar(&c.runs, "runs", 1, "how often everything is measured; the report has the medians")
+	f.IntVar(&c.runs, "runs", 3, "how often everything is measured; the report has the medians")
 	f.IntVar(&c.partitions, "partitions", 32, "partitions of the topic")
-	f.DurationVar(&c.latency, "latency", 30*time.Second, "how long latency is measured")
-	f.DurationVar(&c.idle, "idle", 20*time.Second, "how long idleness is measured")
-	f.StringVar(&only, "only", strings.Join(allParts, ","), "parts to measure")
+	numbersVar(f, &c.rates, "rates", "10000,50000", "writes per second while latency is measured")
+	numbersVar(f, &c.shards, "shards", "3,16,64", "numbers of masters that the cost of a command is measured with")
+	f.StringVar(&versions, "versions", "redis-7.0,redis-8.0,valkey-8.1", "versions for the master's buffer; one that cannot be had here is left out")
+	f.DurationVar(&c.latency, "latency", 10*time.Second, "how long latency, and cost by shards, are measured")
+	f.DurationVar(&c.idle, "idle", 10*time.Second, "how long idleness is measured")
+	f.StringVar(&parts, "parts", "all", "what to measure: "+strings.Join(allParts, ", ")+"; or sync, stream")
+	f.BoolVar(&c.bare, "bare", false, "Redriver alone, without anything beside it")
+	f.StringVar(&c.profiles, "profiles", "", "folder for a CPU profile of source and sink in each case, with its text")
+	f.StringVar(&shake, "redis-shake", "", "path of a RedisShake 4 to measure beside Redriver")
+	f.StringVar(&gunyu, "redis-gunyu", "", "path of a redis-GunYu to measure beside Redriver")
 	f.BoolVar(&c.verify, "verify", false, "measure redriver verify in place of everything else, and write that section of BENCHMARKS.md")
-	f.StringVar(&c.peer, "redis-full-check", "", "with -verify: path of a redis-full-check to measure on the same servers")
+	f.StringVar(&c.redisFullCheck, "redis-full-check", "", "with -verify: path of a redis-full-check to measure on the same servers")
 	f.BoolVar(&c.rdb, "rdb", false, "measure reading RDB files in place of everything else, and write that section of BENCHMARKS.md")
-	f.StringVar(&c.rdbPeer, "rdb-parser", "", "with -rdb: path of a program that reads the RDB file named by its argument, to measure on the same files")
-	f.BoolVar(&c.write, "write", true, "write BENCHMARKS.md; without a value given, only if all parts are measured")
+	f.StringVar(&c.rdbParser, "rdb-parser", "", "with -rdb: path of a program that reads the RDB file named by its argument, to measure on the same files")
+	f.BoolVar(&c.write, "write", true, "write BENCHMARKS.md; without a value given, only if all parts are measured with all that stands beside them")
 	if err := f.Parse(args); err != nil {
 		return c, err
 	}
 	if f.NArg() > 0 {
 		return c, fmt.Errorf("unknown argument %q", f.Arg(0))
 	}
-	for part := range strings.SplitSeq(only, ",") {
-		if !slices.Contains(allParts, part) {
-			return c, fmt.Errorf("-only: no part %q, there are %s", part, strings.Join(allParts, ", "))
-		}
-		c.parts = append(c.parts, part)
+	var err error
+	if c.parts, err = parseParts(parts); err != nil {
+		return c, err
+	}
+	c.versions = strings.Split(versions, ",")
+	if shake != "" {
+		c.peers = append(c.peers, shakePeer(shake))
+	}
+	if gunyu != "" {
+		c.peers = append(c.peers, gunyuPeer(gunyu))
 	}
 	given := false
 	f.Visit(func(f *flag.Flag) { given = given || f.Name == "write" })
-	if !given && len(c.parts) < len(allParts) {
+	if !given && (len(c.parts) < len(allParts) || c.bare || c.profiles != "") {
 		c.write = false
 	}
-	if min(c.keys, c.commands, c.rate, c.runs, c.partitions) < 1 || min(c.latency, c.idle) < time.Second {
+	if min(c.keys, c.commands, c.runs, c.partitions) < 1 || min(c.latency, c.idle) < time.Second {
 		return c, errors.New("numbers have to be at least 1, times at least 1s")
 	}
 	return c, nil
+}
+
+// numbersVar defines a flag with numbers that are at least 1.
+func numbersVar(f *flag.FlagSet, to *[]int, name, value, usage string) {
+	set := func(text string) error {
+		*to = nil
+		for field := range strings.SplitSeq(text, ",") {
+			n, err := strconv.Atoi(field)
+			if err != nil || n < 1 {
+				return fmt.Errorf("%q is no number that is at least 1", field)
+			}
+			*to = append(*to, n)
+		}
+		return nil
+	}
+	_ = set(value) // ours
+	f.Func(name, usage+" (default "+value+")", set)
 }
 
 func main() {
@@ -118,6 +140,11 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if cfg.profiles != "" {
+		if err := buildProfiled(ctx, root, cfg.profiles); err != nil {
+			return err
+		}
+	}
 	if _, err := testkit.Binary(); err != nil { // not while something is measured
 		return err
 	}
@@ -127,36 +154,58 @@ func run(ctx context.Context, args []string) error {
 	case cfg.rdb:
 		return runRDB(ctx, cfg, where)
 	}
-	var all results
-	var others series
-	for i := range cfg.runs {
-		fmt.Fprintf(os.Stderr, "run %d of %d\n", i+1, cfg.runs)
-		before, err := readCPUClock()
-		if err != nil {
-			return err
-		}
-		measures, err := measureOnce(ctx, cfg, os.Stderr)
-		if err != nil {
-			return fmt.Errorf("run %d: %w", i+1, err)
-		}
-		after, err := readCPUClock()
-		if err != nil {
-			return err
-		}
-		others = append(others, after.othersSince(before))
-		if err := all.add(measures); err != nil {
-			return err
-		}
+	if cfg.has(partBuffer) {
+		cfg.versions = installed(ctx, cfg.versions)
+	}
+	all, others, err := measureRuns(ctx, cfg)
+	if err != nil {
+		return err
 	}
 	if err := printTable(os.Stdout, all.rows); err != nil {
 		return err
 	}
-	fmt.Printf("\nOther programs took %s %% of the machine's CPU meanwhile.\n", others)
+	fmt.Printf("%s\nOther programs took %s %% of the machine's CPU meanwhile.\n", goalsTable(cfg, all.rows), others)
 	if !cfg.write {
 		return nil
 	}
 	text := report(reportInput{machine: where, config: cfg, args: args, date: time.Now(), rows: all.rows, others: others})
 	return writeReport(root, func(old string) string { return text + section(old, rdbHeading) + section(old, verifyHeading) })
+}
+
+// measureRuns measures everything as often as the configuration says.
+func measureRuns(ctx context.Context, cfg config) (all results, others series, err error) {
+	for i := range cfg.runs {
+		fmt.Fprintf(os.Stderr, "run %d of %d\n", i+1, cfg.runs)
+		before, err := readCPUClock()
+		if err != nil {
+			return all, nil, err
+		}
+		measures, err := measureOnce(ctx, cfg, os.Stderr)
+		if err != nil {
+			return all, nil, fmt.Errorf("run %d: %w", i+1, err)
+		}
+		after, err := readCPUClock()
+		if err != nil {
+			return all, nil, err
+		}
+		others = append(others, after.othersSince(before))
+		if err := all.add(measures); err != nil {
+			return all, nil, err
+		}
+	}
+	return all, others, nil
+}
+
+// installed are the versions that can be had here.
+func installed(ctx context.Context, versions []string) (all []string) {
+	for _, v := range versions {
+		if _, err := redistest.BinDir(ctx, v); err != nil {
+			fmt.Fprintf(os.Stderr, "%s is left out: %v\n", v, err)
+			continue
+		}
+		all = append(all, v)
+	}
+	return all
 }
 
 // writeReport rewrites BENCHMARKS.md.

@@ -59,8 +59,8 @@ func runRDB(ctx context.Context, cfg config, where machine) (err error) {
 	if path, err := exec.LookPath("redis-check-rdb"); err == nil {
 		readings = append(readings, &reading{name: "redis-check-rdb", args: []string{path}})
 	}
-	if cfg.rdbPeer != "" {
-		readings = append(readings, &reading{name: filepath.Base(cfg.rdbPeer), args: []string{cfg.rdbPeer}})
+	if cfg.rdbParser != "" {
+		readings = append(readings, &reading{name: filepath.Base(cfg.rdbParser), args: []string{cfg.rdbParser}})
 	}
 	for _, r := range readings {
 		r.cpu = make([]series, len(files))
@@ -98,7 +98,7 @@ func saveRDBFiles(ctx context.Context, cfg config, dir string) (files []rdbFile,
 		name string
 		fill func() error
 	}{
-		{fmt.Sprintf("%s strings of %d bytes", count(cfg.keys), valueBytes), func() error { return setter{source: cluster, keys: cfg.keys, seed: 1}.fill(ctx) }},
+		{fmt.Sprintf("%s strings of %d bytes", count(cfg.keys), valueBytes), func() error { return fillStrings(cfg.keys).write(ctx, cluster) }},
 		{fmt.Sprintf("%s keys of six types", count(cfg.keys/5)), func() error { return fillMixed(ctx, cluster, cfg.keys/5) }},
 		{fmt.Sprintf("4 collections of %s elements", count(members)), func() error { return fillLarge(ctx, cluster, members) }},
 	} {
@@ -186,14 +186,14 @@ const rdbPeerMethod = "`%s` is a program around another parser, which is not par
 func rdbReport(cfg config, m machine, files []rdbFile, readings []*reading, date time.Time) string {
 	var b strings.Builder
 	command := "make bench-rdb"
-	if cfg.rdbPeer != "" {
+	if cfg.rdbParser != "" {
 		command += ` BENCHFLAGS="-rdb-parser PATH"`
 	}
 	fmt.Fprintf(&b, "%s\nWritten by `%s`, on %s: %s; Redis %s; %d cores, %s; %d runs.\n",
 		rdbHeading, command, date.UTC().Format("2006-01-02"), m.redriver, m.redis, m.cores, m.cpu, cfg.runs)
 	b.WriteString(rdbMethod)
-	if cfg.rdbPeer != "" {
-		fmt.Fprintf(&b, rdbPeerMethod, filepath.Base(cfg.rdbPeer))
+	if cfg.rdbParser != "" {
+		fmt.Fprintf(&b, rdbPeerMethod, filepath.Base(cfg.rdbParser))
 	}
 	for i, f := range files {
 		fmt.Fprintf(&b, "\n%s, %.0f MB:\n\n| | CPU s | MB per CPU s | keys per CPU s |\n|---|---|---|---|\n", f.name, float64(f.bytes)/1e6)

@@ -22,21 +22,22 @@ type redriver struct {
 	broker         *kafkatest.Broker
 	dir, prefix    string
 	partitions     int
+	profiled       bool
 	running        []*proc.Process
+	profiles       map[*proc.Process]string // the folder that each writes its profiles to
 }
 
-func newRedriver(ctx context.Context, source *redistest.Cluster, broker *kafkatest.Broker, dir, prefix string, partitions int) (*redriver, error) {
+func newRedriver(ctx context.Context, source *redistest.Cluster, b *bench, dir, prefix string) (*redriver, error) {
 	target, err := startCluster(ctx, filepath.Join(dir, "target"))
 	if err != nil {
 		return nil, fmt.Errorf("start target: %w", err)
 	}
-	r := &redriver{source: source, target: target, broker: broker, dir: dir, prefix: prefix, partitions: partitions}
-	var procs []*proc.Process
-	for _, n := range target.Masters() {
-		procs = append(procs, n.Process())
+	r := &redriver{
+		source: source, target: target, broker: b.broker, dir: dir, prefix: prefix, partitions: b.cfg.partitions,
+		profiled: b.cfg.profiles != "", profiles: map[*proc.Process]string{},
 	}
-	r.add(groupTarget, procs...)
-	r.add(groupKafka, broker.Process())
+	r.add(groupTarget, processes(target.Masters())...)
+	r.add(groupKafka, b.broker.Process())
 	return r, nil
 }
 
@@ -48,26 +49,35 @@ func (r *redriver) start(context.Context) error {
 		return err
 	}
 	for _, c := range []struct {
-		group, name string
-		keys        []string
+		group, kind, name string
+		keys              []string
 	}{
-		{groupSource, r.prefix + "-from", []string{
+		{groupSource, "source", r.prefix + "-from", []string{
 			"type: source", "redis.address: " + r.source.Addrs()[0], fmt.Sprintf("topic.partitions: %d", r.partitions),
 		}},
-		{groupSink, r.prefix + "-to", []string{"type: sink", "redis.address: " + r.target.Addrs()[0]}},
+		{groupSink, "sink", r.prefix + "-to", []string{"type: sink", "redis.address: " + r.target.Addrs()[0]}},
 	} {
 		path, err := r.config(c.name, append(c.keys, "topic.prefix: "+r.prefix))
 		if err != nil {
 			return err
 		}
-		p, err := proc.Start(proc.Config{
+		process := proc.Config{
 			Name: c.group, Path: binary, Args: []string{"run", "--config", path, "--no-progress"},
 			LogPath: filepath.Join(r.dir, c.name+".log"),
-		})
+		}
+		profiles := filepath.Join(r.dir, "profiles", c.kind)
+		if r.profiled {
+			if err := os.MkdirAll(profiles, 0o755); err != nil {
+				return err
+			}
+			process.Env = []string{profileEnv + "=" + profiles}
+		}
+		p, err := proc.Start(process)
 		if err != nil {
 			return err
 		}
 		r.running = append(r.running, p)
+		r.profiles[p] = profiles
 		r.add(c.group, p)
 	}
 	return nil

@@ -68,8 +68,12 @@ func report(in reportInput) string {
 	} {
 		fmt.Fprintf(&b, "| %s | %s |\n", line[0], line[1])
 	}
+	for _, p := range in.config.peers {
+		fmt.Fprintf(&b, "| %s | built from its source, not part of this repository |\n", p.name)
+	}
+	b.WriteString(goalsTable(in.config, in.rows))
 	b.WriteString("\n")
-	fmt.Fprintf(&b, method, shards, shards, in.config.partitions, valueBytes, milliseconds(pollPause), int(time.Second/markInterval))
+	fmt.Fprintf(&b, method, shards, in.config.partitions, valueBytes, int(time.Second/markInterval), shardsRate/1000)
 	writeCases(&b, in.rows)
 	return b.String()
 }
@@ -88,29 +92,33 @@ func runsText(n int) string {
 	return fmt.Sprintf("%d: medians, with the least and the largest value", n)
 }
 
-// method is what a reader has to know of how it was done. Arguments: masters, replicas, partitions, bytes of a value, pause
-// of the poller in milliseconds, marks per second.
+// method is what a reader has to know of how it was done. Arguments: masters, partitions, bytes of a value, marks per second,
+// thousand writes per second of the part of many shards.
 const method = `## Method
 
 Everything runs on this one machine, each server and each side of Redriver as a process of its own. Source and target are
 clusters of %d masters that keep nothing on disk; Kafka is one broker; Redriver runs with its defaults, one process with the
-source and one with the sink, over a topic of %[3]d partitions. Beside it, in the same run: %[2]d plain Redis servers as replicas of
-a source's masters (the same work without a log), and franz-go alone. Each system gets a source of its own, filled alike, and the
-machine for itself.
+source and one with the sink, over a topic of %d partitions. Beside it, in the same run: plain Redis servers, each a replica of
+one of the source's masters (the same work without a log), franz-go alone, and peers, which copy cluster to cluster without a log,
+with their defaults. Each system gets a source of its own, filled alike, and the machine for itself.
 
 - **CPU** is user and system time of the processes from /proc, **peak MB** their largest resident memory, both summed up over
   the processes of a line. "to replica" compares with the Redis replicas together, "to franz-go, Kafka" with franz-go or Kafka alone.
-- **Snapshot**: from the start of the system to the moment when a mark that was written behind the snapshot is visible in
-  every partition's slots at the copy. Time and CPU include the start of the processes.
-- **Stream**: from the first write to the same kind of mark. Commands are written as fast as the source answers, so all
-  processes share the cores; "all written" is when the source had them all. Values have %[4]d bytes that do not compress. The commands
-  of all kinds are those of internal/load: counted is every command that was answered, reads and refused ones too.
+- **Full sync**: from the start of the system to the moment when a mark that was written behind the snapshot is visible in
+  every partition's slots at the copy. Time and CPU include the start of the processes. B has 26 strings to 20 collections (hashes, lists, sets,
+  sorted sets, streams in equal parts), most of them small; C five keys each of the first four of these types.
+- **Stream**: from the first write to the same kind of mark. Commands are written over one connection to each master, pipelined, as
+  fast as the source answers, so all processes share the cores; "all written" is when the source had them all. Values have %d bytes that do
+  not compress. The mix: SET and SET EX (7 of 20), INCR, APPEND, HSET, HINCRBY, EXPIRE, SADD, ZADD, LPUSH, RPUSH, XADD; 8 of 20 are guarded.
 - **franz-go alone**: the records that the case left in the topic, from memory, by one transactional producer per master with the
   source's settings and commits (1 MB or 20 ms, growing to 32 MB or 200 ms), into a topic with as many partitions; then read back by a
   consumer of committed records with the sink's settings. At most a million records; the rest is added in proportion.
-- **Latency**: %[6]d marks a second are written at the source, spread over the slots, beside the load; a poller asks the copy for them
-  every %.1[5]f ms. Counted is from the sending of the mark to the answer that shows it. Kafka alone: in one process, one
-  transactional producer per master that commits without a pause, and one consumer of committed records, at the same rate.
+- **Write to visible**: %d marks a second are written at the source, spread over the slots, beside the load. Counted is from the
+  sending of a mark to the moment when the copy's server tells that its key has changed (CLIENT TRACKING). Kafka alone: in one process, one
+  transactional producer per master that commits records and a position without a pause, and one consumer of committed records, at the same rate.
+- **Price of checkpoints**: INCR, which is guarded, in place of SET of a number, which is not.
+- **Shards**: as many masters at the same total rate, %dk writes/s; the copy has three. One hot shard: all keys in one of three masters.
+- **The master's output buffer**: the largest sum of what all masters hold back for their replicas (omem of CLIENT LIST), their limit lifted.
 - **Idle**: share of one core with nothing written, connections and topics as the parts before left them.
 `
 

@@ -6,11 +6,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/redriver/redriver/internal/testkit/proc"
 	"github.com/redriver/redriver/internal/testkit/redistest"
 	"github.com/redriver/redriver/redis/slot"
 )
 
-// shards is how many masters the source has, and how many servers every copy has.
+// shards is how many masters the source has where nothing else is said, and how many servers every copy has.
 const shards = 3
 
 // backlog of the sources: a link that is lost for a moment goes on within it.
@@ -19,17 +20,16 @@ const backlog = "256mb"
 // nodes are servers that share the slots evenly, in the order of their slots: masters of a cluster, or their replicas.
 type nodes []*redistest.Node
 
-// indexOf is the number of the node that has a slot (redistest gives slots out like this).
-func indexOf(s slot.Slot) int {
-	for i := range shards {
-		if int(s) < (i+1)*slot.Count/shards {
-			return i
-		}
+// indexOf is the number of the node, of n, that has a slot (redistest gives slots out like this).
+func indexOf(s slot.Slot, n int) int {
+	i := int(s) * n / slot.Count
+	if int(s) >= (i+1)*slot.Count/n { // rounded
+		i++
 	}
-	return shards - 1
+	return i
 }
 
-func (n nodes) of(s slot.Slot) *redis.Client { return n[indexOf(s)].Client() }
+func (n nodes) of(s slot.Slot) *redis.Client { return n[indexOf(s, len(n))].Client() }
 
 // keyCount sums up DBSIZE.
 func (n nodes) keyCount(ctx context.Context) (sum int64, err error) {
@@ -43,8 +43,15 @@ func (n nodes) keyCount(ctx context.Context) (sum int64, err error) {
 	return sum, nil
 }
 
-func startCluster(ctx context.Context, dir string, args ...string) (*redistest.Cluster, error) {
-	return redistest.StartCluster(ctx, redistest.Config{Masters: shards, Dir: dir, Args: args})
+func startCluster(ctx context.Context, dir string) (*redistest.Cluster, error) {
+	return redistest.StartCluster(ctx, redistest.Config{Masters: shards, Dir: dir})
+}
+
+func processes(of []*redistest.Node) (all []*proc.Process) {
+	for _, n := range of {
+		all = append(all, n.Process())
+	}
+	return all
 }
 
 // infoField reads one number of INFO.

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -69,47 +67,11 @@ const (
 	groupSink     = "redriver sink"
 	groupTarget   = "target servers (3)"
 	groupKafka    = "Kafka broker"
-	groupReplicas = "Redis replicas (3)"
+	groupReplicas = "Redis replicas"
 )
 
-// replicas are plain servers, each a replica of one of the source's masters. (A member of the cluster would do more:
-// gossip and failover are no part of the work.)
-type replicas struct {
-	groupList
-	source *redistest.Cluster
-	dir    string
-	nodes  nodes
-}
-
-func newReplicas(source *redistest.Cluster, dir string) *replicas {
-	return &replicas{source: source, dir: dir}
-}
-
-func (r *replicas) start(ctx context.Context) error {
-	var procs []*proc.Process
-	for _, master := range r.source.Masters() {
-		n, err := redistest.StartServer(ctx, redistest.ServerConfig{
-			Dir: r.dir, Args: []string{"--replicaof", "127.0.0.1", strconv.Itoa(master.Port())},
-		})
-		if err != nil {
-			return fmt.Errorf("start replica: %w", err)
-		}
-		r.nodes = append(r.nodes, n)
-		procs = append(procs, n.Process())
-	}
-	r.add(groupReplicas, procs...)
-	return nil
-}
-
-func (r *replicas) copies() nodes { return r.nodes }
-
-func (r *replicas) close() error {
-	var errs []error
-	for _, n := range r.nodes {
-		errs = append(errs, n.Close())
-	}
-	return errors.Join(errs...)
-}
+// targetOf names the target servers of a peer.
+func targetOf(peer string) string { return "target servers, " + peer }
 
 // forks are how often each master has forked.
 func forks(ctx context.Context, source *redistest.Cluster) ([]int64, error) {

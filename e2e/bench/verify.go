@@ -90,7 +90,7 @@ func runVerify(ctx context.Context, cfg config, where machine) (err error) {
 			return err
 		}
 	}
-	programs := comparedPrograms(binary, cfg.peer)
+	programs := comparedPrograms(binary, cfg.redisFullCheck)
 	busy := series{}
 	for run := range cfg.runs {
 		for _, c := range programs {

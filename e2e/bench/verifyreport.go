@@ -25,20 +25,20 @@ compare expiry, and its default mode compares lengths.
 func verifyReport(cfg config, m machine, programs []*compared, busy series, date time.Time) string {
 	var b strings.Builder
 	command := "make bench-verify"
-	if cfg.peer != "" {
+	if cfg.redisFullCheck != "" {
 		command += ` BENCHFLAGS="-redis-full-check PATH"`
 	}
 	fmt.Fprintf(&b, "%s\nWritten by `%s`, on %s: %s; Redis %s; %d cores, %s; %d runs. Other programs took %s %% of the machine meanwhile.\n",
 		verifyHeading, command, date.UTC().Format("2006-01-02"), m.redriver, m.redis, m.cores, m.cpu, cfg.runs, busy)
 	fmt.Fprintf(&b, verifyMethod, count(cfg.keys), shards)
-	if cfg.peer != "" {
+	if cfg.redisFullCheck != "" {
 		b.WriteString(peerMethod)
 	}
 	b.WriteString("\n| | CPU s | wall s | peak MB | moved MB | servers' CPU s |\n|---|---|---|---|---|---|\n")
 	for _, c := range programs {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", c.name, c.cpu, c.wall, c.peakMB, c.movedMB, c.serversCPU)
 	}
-	if cfg.peer != "" {
+	if cfg.redisFullCheck != "" {
 		full, peer := programs[0].cpu.median(), programs[len(programs)-3:]
 		lengths, there, back := peer[0].cpu.median(), peer[1].cpu.median(), peer[2].cpu.median()
 		fmt.Fprintf(&b, "\nFor values in both directions, as `--mode full` compares, RedisFullCheck needs %s times its CPU; in one direction %s times. "+

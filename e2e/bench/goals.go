@@ -1,0 +1,240 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// goal is one figure that Redriver is to reach. must and aim are upper bounds, NaN where there is none: because nothing that
+// it is measured by is there (a peer), or because the sizes are others than those that the bounds are made for.
+type goal struct {
+	name, unit string
+	must, aim  float64
+	measured   series
+	toReplica  series
+}
+
+// verdict says what is met.
+func (g goal) verdict() string {
+	m := g.measured.median()
+	switch {
+	case math.IsNaN(m):
+		return ""
+	case m > g.must:
+		return "**missed**"
+	case m <= g.aim:
+		return "aim met"
+	case math.IsNaN(g.must) && math.IsNaN(g.aim):
+		return ""
+	case math.IsNaN(g.must):
+		return "aim missed"
+	case math.IsNaN(g.aim):
+		return "must met"
+	}
+	return "must met, aim missed"
+}
+
+// Sizes that the bounds of CPU time are made for.
+const (
+	goalKeys     = 1_000_000
+	goalCommands = 1_000_000
+)
+
+// Other bounds.
+const (
+	memoryMust, memoryAim = 256, 100 // MB of a process; the aim is for streaming
+	idleMust, idleAim     = 1, 0.5   // percent of a core, both processes together
+	p50Must, p50AimAbove  = 15, 4    // ms
+	p99Must, p99AimAbove  = 60, 10   // ms
+	flatFactor            = 1.25     // what still counts as flat
+	flatBufferMB          = 8
+)
+
+var none = math.NaN()
+
+// table finds rows by their names.
+type table []*row
+
+func (t table) row(caseName, what string) *row {
+	i := slices.IndexFunc(t, func(r *row) bool { return r.caseName == caseName && r.what == what })
+	if i < 0 {
+		return nil
+	}
+	return t[i]
+}
+
+// goals are those that something was measured for.
+func goals(cfg config, rows table) (all []goal) {
+	b := &bench{cfg: cfg}
+	add := func(g goal, r *row) {
+		if r != nil {
+			g.unit, g.measured, g.toReplica = r.unit, r.value, r.toReplica
+			all = append(all, g)
+		}
+	}
+	cpu := []struct {
+		caseName  string
+		must, aim float64
+		sized     bool
+	}{
+		{b.caseSet(), 3.3, 2.8, cfg.commands == goalCommands},
+		{b.caseMixed(), 3.0, 2.6, cfg.commands == goalCommands},
+		{b.caseSyncA(), 3.5, 2.5, cfg.keys == goalKeys},
+		{b.caseSyncB(), 4.5, 3.5, cfg.keys == goalKeys},
+		{b.caseSyncC(), 8, 5, cfg.keys == goalKeys},
+	}
+	for _, c := range cpu {
+		g := goal{name: c.caseName, must: c.must, aim: c.aim}
+		if !c.sized {
+			g.must, g.aim = none, none
+		}
+		add(g, rows.row(c.caseName, redriverBoth))
+	}
+	for _, c := range cpu {
+		add(goal{name: "Target's servers: " + c.caseName, must: leastOfPeers(cfg, rows, c.caseName), aim: medianOf(rows.row(c.caseName, groupReplicas))},
+			rows.row(c.caseName, groupTarget))
+	}
+	for _, rate := range cfg.rates {
+		for i, q := range []struct{ must, above float64 }{{p50Must, p50AimAbove}, {}, {p99Must, p99AimAbove}} {
+			if q.must > 0 {
+				name := b.caseLatency(rate)
+				add(goal{name: name + ", " + quantileNames[i], must: q.must, aim: q.above + medianOf(rows.row(name, kafkaAlone+" "+quantileNames[i]))},
+					rows.row(name, nameRedriver+" "+quantileNames[i]))
+			}
+		}
+	}
+	all = append(all, memoryGoals(b, rows)...)
+	add(goal{name: b.caseIdle(), must: idleMust, aim: idleAim}, rows.row(b.caseIdle(), redriverBoth))
+	all = append(all, shardGoals(b, rows)...)
+	for _, v := range cfg.versions {
+		name := b.caseBuffer(v)
+		g := goal{name: name, must: medianOf(rows.row(name, bufferOf+nameReplica)), aim: none}
+		if rdbChannel[v] != nil {
+			g.aim = flatBufferMB
+		}
+		add(g, rows.row(name, bufferOf+nameRedriver))
+	}
+	return all
+}
+
+func medianOf(r *row) float64 {
+	if r == nil {
+		return none
+	}
+	return r.value.median()
+}
+
+// leastOfPeers is the CPU of that peer's target that needed least.
+func leastOfPeers(cfg config, rows table, caseName string) float64 {
+	least := none
+	for _, p := range cfg.peers {
+		if v := medianOf(rows.row(caseName, targetOf(p.name))); !math.IsNaN(v) && !(v > least) {
+			least = v
+		}
+	}
+	return least
+}
+
+// memoryGoals are the largest resident memory of each process in any case, and in any that streams.
+func memoryGoals(b *bench, rows table) (all []goal) {
+	streaming := []string{b.caseSet(), b.caseMixed(), b.caseHot()}
+	for _, rate := range b.cfg.rates {
+		streaming = append(streaming, b.caseLatency(rate))
+	}
+	for _, n := range b.cfg.shards {
+		streaming = append(streaming, b.caseShards(n))
+	}
+	for _, share := range guardedShares {
+		streaming = append(streaming, b.caseCheckpoints(share))
+	}
+	for _, process := range []string{groupSource, groupSink} {
+		var always, stream series
+		for _, r := range rows {
+			if r.what != process {
+				continue
+			}
+			always = largest(always, r.peakMB)
+			if slices.Contains(streaming, r.caseName) {
+				stream = largest(stream, r.peakMB)
+			}
+		}
+		for _, g := range []goal{
+			{name: "Resident memory, " + process + ", any case", must: memoryMust, aim: none, measured: always},
+			{name: "Resident memory, " + process + ", streaming", must: memoryMust, aim: memoryAim, measured: stream},
+		} {
+			if g.unit = "MB"; len(g.measured) > 0 {
+				all = append(all, g)
+			}
+		}
+	}
+	return all
+}
+
+// largest keeps the larger values of two series.
+func largest(a, b series) series {
+	if a == nil {
+		return slices.Clone(b)
+	}
+	for i := range min(len(a), len(b)) {
+		a[i] = max(a[i], b[i])
+	}
+	return a
+}
+
+// shardGoals compare the cost of a command with that at the least number of shards.
+func shardGoals(b *bench, rows table) (all []goal) {
+	if len(b.cfg.shards) == 0 {
+		return nil
+	}
+	few := b.cfg.shards[0]
+	for _, n := range b.cfg.shards[1:] {
+		all = append(all, goal{
+			name: fmt.Sprintf("Cost of a command, %d shards to %d", n, few), unit: "x", must: flatFactor, aim: none,
+			measured: ratio(rows.row(b.caseShards(n), redriverBoth), 1, rows.row(b.caseShards(few), redriverBoth), 1),
+		})
+	}
+	all = append(all, goal{
+		name: "Cost of a command, one hot shard to an even load", unit: "x", must: flatFactor, aim: none,
+		measured: ratio(rows.row(b.caseHot(), redriverBoth), float64(max(1, b.cfg.commands/2)), rows.row(b.caseSet(), redriverBoth), float64(b.cfg.commands)),
+	})
+	return slices.DeleteFunc(all, func(g goal) bool { return len(g.measured) == 0 })
+}
+
+// ratio compares two rows run by run, each by its number of commands.
+func ratio(a *row, aN float64, b *row, bN float64) (all series) {
+	if a == nil || b == nil {
+		return nil
+	}
+	for i := range a.value {
+		all = append(all, a.value[i]/aN/(b.value[i]/bN))
+	}
+	return all
+}
+
+// goalsMethod is what a reader has to know of the table.
+const goalsMethod = `
+CPU is that of source and sink together, in seconds, where nothing else is said. The target's servers have to need no more than the less costly
+peer's; what a real replica needs, which is its own target, is the aim. Latency aims at Kafka alone and %g ms (p50) or %g ms (p99) more.
+Shards count as flat within x %g. The master's buffer has to be no larger than for a real replica; on the RDB channel it aims at %g MB.
+`
+
+// goalsTable is the table of all goals, for the report.
+func goalsTable(cfg config, rows table) string {
+	var b strings.Builder
+	b.WriteString("\n## Goals\n")
+	fmt.Fprintf(&b, goalsMethod, float64(p50AimAbove), float64(p99AimAbove), flatFactor, float64(flatBufferMB))
+	b.WriteString("\n| goal | unit | must | aim | measured | to replica | |\n|---|---|---|---|---|---|---|\n")
+	for _, g := range goals(cfg, rows) {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", g.name, g.unit, bound(g.must), bound(g.aim), g.measured, times(g.toReplica), g.verdict())
+	}
+	return b.String()
+}
+
+func bound(v float64) string {
+	if math.IsNaN(v) {
+		return ""
+	}
+	return figure(v)
+}
