@@ -81,7 +81,15 @@ func (c *contest) snapshot(ctx context.Context, caseName string) error {
 	if err != nil {
 		return err
 	}
-	return c.record(ctx, spent{caseName: caseName, used: used, took: took, recordsN: int(keys)})
+	if err := c.record(ctx, spent{caseName: caseName, used: used, took: took, recordsN: int(keys)}); err != nil {
+		return err
+	}
+	if c.name != nameRedriver {
+		return nil
+	}
+	memory, err := nodes(c.source.Masters()).sum(ctx, "memory", "used_memory_dataset")
+	c.add(measure{caseName: caseName, what: "data in the source's memory", unit: "MB", value: float64(memory) / (1 << 20)})
+	return err
 }
 
 func (c *contest) copySnapshot(ctx context.Context) (map[string]usage, time.Duration, error) {

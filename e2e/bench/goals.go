@@ -112,7 +112,7 @@ func goals(cfg config, rows table) (all []goal) {
 		name := b.caseBuffer(v)
 		g := goal{name: name, must: medianOf(rows.row(name, bufferOf+nameReplica)), aim: none}
 		if rdbChannel[v] != nil {
-			g.aim = flatBufferMB
+			g.must, g.aim = max(g.must, flatBufferMB), flatBufferMB
 		}
 		add(g, rows.row(name, bufferOf+nameRedriver))
 	}
@@ -217,7 +217,7 @@ func ratio(a *row, aN float64, b *row, bN float64) (all series) {
 const goalsMethod = `
 CPU is that of source and sink together, in seconds, where nothing else is said. The target's servers have to need no more than the less costly
 peer's; what a real replica needs, which is its own target, is the aim. Latency aims at Kafka alone and %g ms (p50) or %g ms (p99) more.
-Shards count as flat within x %g. The master's buffer has to be no larger than for a real replica; on the RDB channel it aims at %g MB.
+Shards count as flat within x %g. The master's buffer has to be no larger than for a real replica; flat, by the RDB channel, is up to %g MB.
 `
 
 // goalsTable is the table of all goals, for the report.

@@ -54,6 +54,18 @@ func processes(of []*redistest.Node) (all []*proc.Process) {
 	return all
 }
 
+// sum adds up one number of INFO.
+func (n nodes) sum(ctx context.Context, section, field string) (sum int64, err error) {
+	for _, node := range n {
+		v, err := infoField(ctx, node, section, field)
+		if err != nil {
+			return 0, err
+		}
+		sum += v
+	}
+	return sum, nil
+}
+
 // infoField reads one number of INFO.
 func infoField(ctx context.Context, node *redistest.Node, section, field string) (n int64, err error) {
 	info, err := node.Client().InfoMap(ctx, section).Result()

@@ -234,14 +234,14 @@ func hugeKeys(elements int) workload {
 				switch i % 4 {
 				case 0:
 					s.numbered("field:", e)
-					s.value(30, seed, uint64(e))
+					s.value(40, seed, uint64(e))
 				case 1:
-					s.value(60, seed, uint64(e))
+					s.value(70, seed, uint64(e))
 				case 2:
-					s.value(30, seed, uint64(e))
+					s.value(40, seed, uint64(e))
 				default:
 					s.number(e * 31)
-					s.value(20, seed, uint64(e))
+					s.value(24, seed, uint64(e))
 				}
 			}
 		},
