@@ -269,7 +269,11 @@ func isOneOf(err error, list []error) bool {
 	return slices.ContainsFunc(list, func(e error) bool { return errors.Is(err, e) })
 }
 
-const commitInterval = time.Second
+const (
+	commitInterval = time.Second
+	// observeEvery so many of them the ends of the log are asked for: partitions that are read know them anyhow.
+	observeEvery = 5
+)
 
 // keep renews the lease until ctx ends.
 func (g *group) keep(ctx context.Context) error {
@@ -294,7 +298,7 @@ func (g *group) show(ctx context.Context) error {
 	tick := time.NewTicker(commitInterval)
 	defer tick.Stop()
 	committed := map[int32]int64{}
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -310,7 +314,9 @@ func (g *group) show(ctx context.Context) error {
 		commitCtx, cancel := context.WithTimeout(ctx, g.lease.length)
 		g.commit(commitCtx, moved)
 		cancel()
-		g.observeEnds(ctx)
+		if n%observeEvery == 0 {
+			g.observeEnds(ctx)
+		}
 	}
 }
 

@@ -160,7 +160,7 @@ func (s *Sink) batchBytes() int {
 
 const (
 	minBatchBytes        = 64 << 10
-	fetchMaxWait         = 500 * time.Millisecond
+	fetchMaxWait         = 2 * time.Second
 	maxFetchBytes        = 32 << 20
 	maxConcurrentFetches = 4
 	topicPoll            = 500 * time.Millisecond

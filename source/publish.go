@@ -48,7 +48,8 @@ type publisher struct {
 	open      bool
 	bytes     int
 	records   int
-	since     time.Time
+	since     time.Time // the open transaction
+	ended     time.Time // the last one
 	wrote     []bool
 	chunks    []uint32 // records of the transaction that are chunks, by partition
 	unitDB    uint32   // the database selected before the unit that is published
@@ -163,6 +164,7 @@ func (p *publisher) stream(ctx context.Context, sec spool.Section) error {
 	reader := p.unitsAt(sec)
 	for {
 		var empty bool
+		p.settle()
 		closed, err := p.gate.pass(func(epoch uint64) (event.Position, error) {
 			if epoch != p.epoch {
 				p.epoch = epoch

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/offsets"
 	"github.com/redriver/redriver/source/spool"
 )
@@ -66,6 +67,13 @@ func (p *publisher) begin() bool {
 		p.waits.begin("Kafka to take the records of a transaction")
 	}
 	return true
+}
+
+// settle waits until another transaction can begin, and is not called while the link waits for us.
+func (p *publisher) settle() {
+	if !p.open {
+		kafka.AwaitMarkers(p.work, p.cl, offsets.TransactionalID(p.cfg.Connector, p.shard), p.ended)
+	}
 }
 
 // promise: the client commits what succeeded, so one failed record has to fail the whole transaction.
@@ -188,6 +196,7 @@ func (p *publisher) afterCommit(next offsets.Position) error {
 	}
 	p.in.dropped, p.in.absolute = 0, 0
 	p.waits.end()
+	p.ended = time.Now()
 	p.open, p.bytes, p.records, p.committed = false, 0, 0, time.Now()
 	clear(p.wrote)
 	clear(p.chunks)

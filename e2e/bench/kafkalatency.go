@@ -114,12 +114,14 @@ func (p *pacedLane) run(ctx context.Context) error {
 	first, last := laneRange(p.number, p.task.Partitions)
 	rate := float64(p.task.Rate) / shards
 	var position [positionBytes]byte
+	var ended time.Time
 	for sent := 0; time.Since(p.start) < latencyWarmup+p.task.For; {
 		due := int(time.Since(p.start).Seconds() * rate)
 		if sent >= due {
 			shortPause(pollPause)
 			continue
 		}
+		kafka.AwaitMarkers(ctx, cl, laneID(p.task.To, p.number), ended)
 		if err := cl.BeginTransaction(); err != nil {
 			return fmt.Errorf("begin transaction: %w", err)
 		}
@@ -141,6 +143,7 @@ func (p *pacedLane) run(ctx context.Context) error {
 		if err := cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
 			return fmt.Errorf("commit: %w", err)
 		}
+		ended = time.Now()
 	}
 	return nil
 }

@@ -32,16 +32,18 @@ const (
 // laneClient opens the producer of a lane.
 func laneClient(cfg kafka.Config, topic string, lane int) (*kgo.Client, error) {
 	return cfg.Client(
-		kgo.TransactionalID(fmt.Sprintf("%s-%d", topic, lane)),
+		kgo.TransactionalID(laneID(topic, lane)),
 		kgo.TransactionTimeout(laneTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(laneLinger),
 		kgo.ProducerBatchMaxBytes(laneBatchBytes),
 		kgo.MaxBufferedBytes(laneBufferBytes),
 		kgo.MaxBufferedRecords(laneBufferN),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 	)
 }
+
+func laneID(topic string, lane int) string { return fmt.Sprintf("%s-%d", topic, lane) }
 
 // laneRange are the partitions of a lane.
 func laneRange(lane, partitions int) (first, last int) {
