@@ -27,6 +27,10 @@ func AwaitMarkers(ctx context.Context, cl *kgo.Client, transactionalID string, e
 		if err != nil || len(resp.TransactionStates) != 1 || resp.TransactionStates[0].State != "PrepareCommit" {
 			return
 		}
-		time.Sleep(markersPause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(markersPause):
+		}
 	}
 }

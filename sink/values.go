@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/redriver/redriver/event"
@@ -172,7 +173,7 @@ func (r *room) build(n int, fn func(dst []byte) []byte) []byte {
 	if len(b) <= n { // it has not moved
 		r.free = r.free[len(b):]
 	}
-	return b[:len(b):len(b)]
+	return slices.Clip(b)
 }
 
 // held is an exact time later by the hold; 0 is none, and one too far away stays.
