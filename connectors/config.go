@@ -148,6 +148,7 @@ func (cfg *Config) sourceConfig(c *Connector) source.Config {
 		SpoolMemoryBytes:   v.integer("spool.memory.bytes"),
 		ProducerBytes:      v.integer("producer.memory.bytes"),
 		SpoolDiskBytes:     v.integer("spool.disk.bytes"),
+		ReadFrom:           v.text("redis.read.from"),
 		FullSyncsPerHost:   int(v.integer("snapshot.per.host")),
 		ResyncMax:          int(v.integer("resync.max")),
 		ResyncPause:        v.duration("resync.pause"),

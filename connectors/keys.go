@@ -164,6 +164,11 @@ func SourceKeys() []Key {
 				"commands whose keys lie in several slots are divided (`DEL`, `UNLINK`, `MSET`) or stop the source (`RENAME`, `SWAPDB`, ...).",
 		},
 		{
+			Name: "redis.read.from", Type: TypeChoice, Default: source.ReadFromMaster, Choices: []string{source.ReadFromMaster, source.ReadFromReplica},
+			Doc: "Which node of each shard is joined: its master, or a replica that is in step with it, and the master only where there is none. A replica " +
+				"makes the snapshot in the master's place and passes the same stream on; `WAIT` and `min-replicas-to-write` at the master do not count us then.",
+		},
+		{
 			Name: "topic.replication", Type: TypeInt, Default: "0", Min: "0", Max: "32767",
 			Doc: "Replicas of topics that are created; 0 takes 3 where there are three brokers, else as many as there are.",
 		},

@@ -53,6 +53,8 @@ type Config struct {
 	Commits *rate.Limiter
 	// TransactionTimeout after which Kafka gives up a transaction of ours that hangs, 30 s by default.
 	TransactionTimeout time.Duration
+	// ReadFrom says which nodes are joined: ReadFromMaster by default.
+	ReadFrom string
 	// MaxUnitBytes bounds one unit or one value, 256 MiB by default.
 	MaxUnitBytes int
 	// ModuleAux says what is done about data of modules that belongs to no key: ModuleAuxStop by default.
@@ -81,6 +83,14 @@ const (
 	defaultDrainTimeout       = 10 * time.Second
 )
 
+// Which node of a shard is joined.
+const (
+	ReadFromMaster = "master"
+	// ReadFromReplica joins a replica where one is in step with its master, so that the snapshot is its work, and the
+	// master where none is. A replica passes its master's stream on byte by byte, under the same replication ID and offsets.
+	ReadFromReplica = "replica"
+)
+
 var validName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 func orDefault[T comparable](v *T, d T) {
@@ -102,6 +112,7 @@ func (c *Config) Validate() error {
 	orDefault(&c.MaxUnitBytes, defaultMaxUnitBytes)
 	orDefault(&c.DrainTimeout, defaultDrainTimeout)
 	orDefault(&c.ModuleAux, ModuleAuxStop)
+	orDefault(&c.ReadFrom, ReadFromMaster)
 	if c.Commits == nil {
 		c.Commits = rate.NewLimiter(defaultCommitsPerSecond, 1)
 	}
@@ -126,6 +137,9 @@ func (c *Config) Validate() error {
 	}
 	if c.ModuleAux != ModuleAuxStop && c.ModuleAux != ModuleAuxSkip {
 		errs = append(errs, fmt.Errorf("data of modules %q: want %s or %s", c.ModuleAux, ModuleAuxStop, ModuleAuxSkip))
+	}
+	if c.ReadFrom != ReadFromMaster && c.ReadFrom != ReadFromReplica {
+		errs = append(errs, fmt.Errorf("read from %q: want %s or %s", c.ReadFrom, ReadFromMaster, ReadFromReplica))
 	}
 	if c.DataDir == "" || !filepath.IsAbs(c.DataDir) {
 		errs = append(errs, fmt.Errorf("data folder %q: want an absolute path", c.DataDir))

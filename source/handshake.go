@@ -91,12 +91,16 @@ func (e *ServerError) transient() bool {
 // one may write acknowledgements.
 type replConn struct {
 	net.Conn
+	role string // of the node, as logs name it
 	addr string
 	r    *bufio.Reader
 }
 
-func newReplConn(c net.Conn, addr string) *replConn {
-	return &replConn{Conn: c, addr: addr, r: bufio.NewReaderSize(c, maxReplyLine)}
+func newReplConn(c net.Conn, role, addr string) *replConn {
+	if role == roleReplica {
+		role = ReadFromReplica
+	}
+	return &replConn{Conn: c, role: role, addr: addr, r: bufio.NewReaderSize(c, maxReplyLine)}
 }
 
 // ask sends a command and returns the line that answers it. Keep-alive newlines before it are skipped.

@@ -30,7 +30,7 @@ func peer(t *testing.T, answers ...string) *replConn {
 			}
 		}
 	}()
-	return newReplConn(ours, "test:1")
+	return newReplConn(ours, roleMaster, "test:1")
 }
 
 func TestHandshakeToleratesWhatOldServersDoNotKnow(t *testing.T) {
@@ -106,7 +106,7 @@ func receive(t *testing.T, wire string) (snapshot, behind string, err error) {
 		_, _ = theirs.Write([]byte(wire))
 		theirs.Close()
 	}()
-	c := newReplConn(ours, "test:1")
+	c := newReplConn(ours, roleMaster, "test:1")
 	var got bytes.Buffer
 	err = c.receiveSnapshot(t.Context(), time.Second, func(int64) {}, func(p []byte) error {
 		got.Write(p)
@@ -154,7 +154,7 @@ func TestEndMarkSplitOverReadsIsFound(t *testing.T) {
 			_, _ = theirs.Write([]byte(wire[i:]))
 			theirs.Close()
 		}()
-		c := newReplConn(ours, "test:1")
+		c := newReplConn(ours, roleMaster, "test:1")
 		var got bytes.Buffer
 		err := c.receiveSnapshot(t.Context(), time.Second, func(int64) {}, func(p []byte) error { got.Write(p); return nil })
 		rest, _ := io.ReadAll(c.r)

@@ -25,13 +25,13 @@ const (
 	flowed = time.Second
 )
 
-// link follows one shard: it connects to whichever node is its master and fills the spool.
+// link follows one shard: it connects to whichever node is its master, or to a replica of that one, and fills the spool.
 //
 // It knows nothing of Kafka. The lane tells it how far it is (committed, wake), it tells the lane by the gate when the
 // stream may be published. run is its one goroutine, beside the one that acknowledges during a session.
 type link struct {
 	cfg    *Config
-	locate func(context.Context) (addr string, err error)
+	locate func(context.Context) (place, error)
 	limit  *hostLimit
 	spool  *spool.Spool
 	gate   *gate
@@ -114,11 +114,11 @@ func (l *link) session(ctx context.Context) error {
 	l.cancel.Store(&cancel)
 	l.flowing.Store(false)
 	l.status.stage(StageConnecting)
-	addr, err := l.locate(ctx)
+	at, err := l.locate(ctx)
 	if err != nil {
 		return err
 	}
-	master, err := l.inspect(ctx, addr)
+	addr, master, err := l.choose(ctx, at)
 	if err != nil {
 		return err
 	}
@@ -138,11 +138,11 @@ func (l *link) session(ctx context.Context) error {
 	}
 	conn, err := l.cfg.Dialer.DialContext(ctx, addr)
 	if err != nil {
-		return fmt.Errorf("connect to master %s: %w", addr, err)
+		return fmt.Errorf("connect to %s %s: %w", master.role, addr, err)
 	}
 	defer conn.Close()
 	// Before the stream is asked for: it tells how long what comes first has waited.
-	clk, stopClock, err := l.watchClock(ctx, addr, master)
+	clk, stopClock, err := l.watchClock(ctx, at.master, master)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (l *link) session(ctx context.Context) error {
 	// A cancelled context ends every read and write.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	c := newReplConn(conn, addr)
+	c := newReplConn(conn, master.role, addr)
 	if err := c.greet(l.cfg, master.version); err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.
 	l.gate.set(true)
 	skew, within := clk.reading()
 	l.status.linked(c.addr, skew, within)
-	l.log.Info("link streams", slog.String("master", c.addr), slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Any("full", reply.full),
+	l.log.Info("link streams", slog.String(c.role, c.addr), slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Any("full", reply.full),
 		slog.Duration("clock", skew), slog.Duration("clock.within", within))
 	return l.stream(ctx, c, clk, from.Offset)
 }
@@ -265,7 +265,7 @@ func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Off
 // takeSnapshot spools the RDB and opens the stream behind it.
 func (l *link) takeSnapshot(ctx context.Context, c *replConn, reply syncReply) error {
 	l.status.stage(StageReceiving)
-	l.log.Info("full resynchronisation", slog.String("master", c.addr), slog.String("replid", reply.id.String()), slog.Int64("offset", int64(reply.offset)))
+	l.log.Info("full resynchronisation", slog.String(c.role, c.addr), slog.String("replid", reply.id.String()), slog.Int64("offset", int64(reply.offset)))
 	h := spool.Header{Kind: spool.Snapshot, ReplID: reply.id, Offset: reply.offset}
 	l.breaker.begin(event.Position{ReplID: reply.id, Offset: reply.offset})
 	if _, err := l.spool.Begin(h); err != nil {

@@ -10,8 +10,38 @@ import (
 	"github.com/redriver/redriver/redis/topology"
 )
 
-// master is what a node says of itself before we ask it for its stream.
+// place is where a shard may be joined.
+type place struct {
+	master   string
+	replicas []string
+}
+
+// choose looks for the node to join. A replica that cannot be joined now is passed over.
+func (l *link) choose(ctx context.Context, at place) (addr string, m master, err error) {
+	if l.cfg.ReadFrom == ReadFromReplica {
+		for _, addr := range at.replicas {
+			if m, err := l.inspect(ctx, addr, roleReplica); err == nil {
+				return addr, m, nil
+			}
+			if ctx.Err() != nil {
+				return "", master{}, context.Cause(ctx)
+			}
+		}
+	}
+	m, err = l.inspect(ctx, at.master, roleMaster)
+	return at.master, m, err
+}
+
+// Roles of nodes, as INFO names them.
+const (
+	roleMaster  = "master"
+	roleReplica = "slave"
+)
+
+// master is what a node says of itself before we ask it for its stream. It may be a replica, which says the same of the
+// history that it follows.
 type master struct {
+	role             string
 	version          string
 	cluster          bool
 	replID, replID2  event.ReplID
@@ -19,8 +49,9 @@ type master struct {
 	secondReplOffset event.Offset
 }
 
-// inspect asks the node who it is. That it is no master any more is an error: topology is looked up again.
-func (l *link) inspect(ctx context.Context, addr string) (master, error) {
+// inspect asks the node who it is. That it has another role now is an error: topology is looked up again. So is a replica
+// without its master, which sends nothing.
+func (l *link) inspect(ctx context.Context, addr, role string) (master, error) {
 	client := l.cfg.Dialer.Client(addr)
 	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
@@ -34,10 +65,13 @@ func (l *link) inspect(ctx context.Context, addr string) (master, error) {
 		return master{}, answerOf(addr, "INFO", err)
 	}
 	info := topology.ParseInfo(text)
-	if role := info["role"]; role != "master" {
-		return master{}, fmt.Errorf("connect to master %s: its role is %q now", addr, role)
+	if is := info["role"]; is != role {
+		return master{}, fmt.Errorf("connect to %s %s: its role is %q now", role, addr, is)
 	}
-	m := master{cluster: isCluster(info)}
+	if status := info["master_link_status"]; role == roleReplica && status != "up" {
+		return master{}, fmt.Errorf("connect to replica %s: its link to its master is %q", addr, status)
+	}
+	m := master{role: role, cluster: isCluster(info)}
 	_, m.version = info.Server()
 	if m.replID, err = event.ParseReplID(info["master_replid"]); err != nil {
 		return master{}, fmt.Errorf("INFO of master %s: %w", addr, err)

@@ -35,6 +35,7 @@ type Source struct {
 
 	mu     sync.Mutex
 	shards map[event.Shard]*shard
+	nodes  []string // of the cluster, as last seen
 }
 
 // shard is what runs for one shard.
@@ -124,6 +125,7 @@ func (s *Source) inspect(ctx context.Context) (t *topology.Topology, replIDs map
 		return nil, nil, nil, fmt.Errorf("discover source: %w", err)
 	}
 	s.single = t.Single
+	s.learn(t)
 	if !t.Uncovered.IsEmpty() {
 		s.log.Warn("no master serves some slots of the source: their keys are not carried", slog.String("slots", t.Uncovered.String()))
 	}
@@ -140,7 +142,7 @@ func (s *Source) inspect(ctx context.Context) (t *topology.Topology, replIDs map
 		}
 		served = true
 		l := link{cfg: &s.cfg}
-		m, err := l.inspect(ctx, sh.Master.Addr)
+		m, err := l.inspect(ctx, sh.Master.Addr, roleMaster)
 		if _, ok := errors.AsType[redis.Error](err); err != nil && (ok || s.single) {
 			return nil, nil, nil, fmt.Errorf("discover source: %w", err)
 		}
@@ -226,7 +228,7 @@ func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, 
 	gate := newGate()
 	lk := &link{cfg: &s.cfg, limit: limit, spool: sp, gate: gate, status: sh.status, log: log, wake: make(chan struct{}, 1)}
 	lk.breaker = breaker{max: s.cfg.ResyncMax, pause: s.cfg.ResyncPause}
-	lk.locate = func(ctx context.Context) (string, error) { return s.locate(ctx, sh) }
+	lk.locate = func(ctx context.Context) (place, error) { return s.locate(ctx, sh) }
 	ln := &lane{
 		cfg: &s.cfg, shard: n, topic: reg.topic, adm: reg.adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log,
 		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n], single: s.single, budget: s.budget,
@@ -266,8 +268,8 @@ func (sh *shard) slots() slot.Set {
 	return sh.known.Slots
 }
 
-// locate finds the shard's master: asked for at every connect, because it may be another node than before.
-func (s *Source) locate(ctx context.Context, sh *shard) (string, error) {
+// locate finds the shard's master and replicas: asked for at every connect, because they may be other nodes than before.
+func (s *Source) locate(ctx context.Context, sh *shard) (place, error) {
 	sh.mu.Lock()
 	known := sh.known
 	sh.mu.Unlock()
@@ -276,16 +278,21 @@ func (s *Source) locate(ctx context.Context, sh *shard) (string, error) {
 		learned = append(learned, r.Addr)
 	}
 	learned = slices.DeleteFunc(learned, func(a string) bool { return a == "" })
-	seeds := slices.DeleteFunc(slices.Clone(s.cfg.Seeds), func(a string) bool { return !s.single && slices.Contains(learned, a) })
+	seeds := s.cfg.Seeds
+	if !s.single {
+		// The shard's own nodes know first who its master is; when they are all gone, any other node of the cluster will do.
+		seeds = slices.DeleteFunc(slices.Concat(s.knownNodes(), seeds), func(a string) bool { return slices.Contains(learned, a) })
+	}
 	// Nodes are asked in turn, and each that is gone takes its time.
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout+time.Duration(len(learned)+len(seeds))*max(handshakeTimeout, s.cfg.Dialer.Timeout))
 	defer cancel()
 	t, err := topology.Find(ctx, s.cfg.Dialer, seeds, learned)
 	if err != nil {
-		return "", fmt.Errorf("find the shard's master: %w", err)
+		return place{}, fmt.Errorf("find the shard's master: %w", err)
 	}
+	s.learn(t)
 	if t.Single != s.single {
-		return "", fmt.Errorf("find the shard's master: %s is of another kind than the source was: one is a cluster, the other is not", t.Shards[0].Master.Addr)
+		return place{}, fmt.Errorf("find the shard's master: %s is of another kind than the source was: one is a cluster, the other is not", t.Shards[0].Master.Addr)
 	}
 	// Whoever serves the shard's slots now is its master: nodes move between shards, slots do so only in a resharding.
 	best, most := -1, 0
@@ -296,14 +303,41 @@ func (s *Source) locate(ctx context.Context, sh *shard) (string, error) {
 		}
 	}
 	if best < 0 {
-		return "", errors.New("find the shard's master: no master serves its slots now")
+		return place{}, errors.New("find the shard's master: no master serves its slots now")
 	}
 	c := t.Shards[best]
 	sh.mu.Lock()
 	sh.known = c
 	sh.mu.Unlock()
 	sh.status.owns(&c.Slots)
-	return c.Master.Addr, nil
+	at := place{master: c.Master.Addr}
+	for _, r := range c.Replicas {
+		if r.Addr != "" {
+			at.replicas = append(at.replicas, r.Addr)
+		}
+	}
+	return at, nil
+}
+
+// learn notes the nodes of a topology.
+func (s *Source) learn(t *topology.Topology) {
+	var nodes []string
+	for _, sh := range t.Shards {
+		for _, n := range append([]topology.Node{sh.Master}, sh.Replicas...) {
+			if n.Addr != "" && !slices.Contains(nodes, n.Addr) {
+				nodes = append(nodes, n.Addr)
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = nodes
+}
+
+func (s *Source) knownNodes() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.nodes)
 }
 
 const askTimeout = 5 * time.Second

@@ -24,7 +24,7 @@ const (
 // Snapshot of a shard's state, for logs, progress and status.
 type Snapshot struct {
 	Shard      event.Shard
-	Master     string
+	Master     string // the node that is joined: a replica of it where so configured
 	Slots      string
 	Stage      Stage
 	Generation event.Generation
