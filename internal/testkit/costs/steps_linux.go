@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,12 +17,17 @@ import (
 // mark is the signal by which the child says where counting begins and ends.
 const mark = unix.SIGUSR1
 
+// endsWithUs has the child killed when this thread ends.
+func endsWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+
 // counted tells the tracer on which thread it is, waits until it may go on, and runs between two marks. The runtime does not know
 // of these system calls, so thread and P stay together.
 func counted(run func()) {
-	tell := func() { unix.RawSyscall(unix.SYS_TGKILL, uintptr(os.Getpid()), uintptr(unix.Gettid()), uintptr(mark)) }
+	tell := func() {
+		_, _, _ = unix.RawSyscall(unix.SYS_TGKILL, uintptr(os.Getpid()), uintptr(unix.Gettid()), uintptr(mark))
+	}
 	line := fmt.Appendf(nil, "%d\n", unix.Gettid())
-	unix.RawSyscall(unix.SYS_WRITE, 1, uintptr(unsafe.Pointer(&line[0])), uintptr(len(line)))
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, 1, uintptr(unsafe.Pointer(&line[0])), uintptr(len(line)))
 	if n, _, _ := unix.RawSyscall(unix.SYS_READ, 0, uintptr(unsafe.Pointer(&line[0])), 1); n != 1 {
 		return // nobody counts
 	}
@@ -55,8 +61,8 @@ func countSteps(pid int, said *bufio.Reader, begin io.Writer) (n int64, err erro
 		if err := unix.PtraceSingleStep(tid); err != nil {
 			return n, fmt.Errorf("step: %w", err)
 		}
-		var status unix.WaitStatus
-		if _, err := unix.Wait4(tid, &status, unix.WALL, nil); err != nil {
+		status, err := await(tid)
+		if err != nil {
 			return n, fmt.Errorf("step: %w", err)
 		}
 		switch {
@@ -100,8 +106,7 @@ func (t *tracer) stopOthers() error {
 		if err := unix.PtraceInterrupt(id); err != nil {
 			return fmt.Errorf("stop a thread: %w", err)
 		}
-		var status unix.WaitStatus
-		if _, err := unix.Wait4(id, &status, unix.WALL, nil); err != nil {
+		if _, err := await(id); err != nil {
 			return fmt.Errorf("stop a thread: %w", err)
 		}
 	}
@@ -113,18 +118,27 @@ func (t *tracer) kill() {
 	_ = unix.Kill(t.pid, unix.SIGKILL)
 	for _, id := range append(t.others, t.counted) {
 		for id != t.pid {
-			var status unix.WaitStatus
-			if _, err := unix.Wait4(id, &status, unix.WALL, nil); err != nil && !errors.Is(err, unix.EINTR) || status.Exited() || status.Signaled() {
+			if status, err := await(id); err != nil || status.Exited() || status.Signaled() {
 				break
 			}
 		}
 	}
 }
 
+// await returns the next change of state of a thread that is traced.
+func await(tid int) (status unix.WaitStatus, err error) {
+	for {
+		_, err = unix.Wait4(tid, &status, unix.WALL, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return status, err
+		}
+	}
+}
+
 func awaitMark(tid int) error {
 	for {
-		var status unix.WaitStatus
-		if _, err := unix.Wait4(tid, &status, unix.WALL, nil); err != nil {
+		status, err := await(tid)
+		if err != nil {
 			return fmt.Errorf("wait for the first mark: %w", err)
 		}
 		if !status.Stopped() {
