@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/redriver/redriver/kafka"
 )
 
@@ -34,6 +36,27 @@ func (a *alone) ends(ctx context.Context, topic string) (map[int32]int64, error)
 		ends[p] = s.End
 	}
 	return ends, nil
+}
+
+// diskBytes is what a topic takes on the broker's disk.
+func (a *alone) diskBytes(ctx context.Context, topic string) (sum int64, err error) {
+	adm, err := a.config().Admin()
+	if err != nil {
+		return 0, err
+	}
+	defer adm.Close()
+	dirs, err := adm.DescribeAllLogDirs(ctx, nil)
+	if err != nil {
+		return 0, fmt.Errorf("ask how large %s is: %w", topic, err)
+	}
+	dirs.Each(func(d kadm.DescribedLogDir) {
+		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
+			if p.Topic == topic {
+				sum += p.Size
+			}
+		})
+	})
+	return sum, nil
 }
 
 // stretch is what lies in a topic between two moments.

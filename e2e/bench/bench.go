@@ -148,6 +148,8 @@ const (
 	franzProduce = "franz-go alone, produce"
 	franzConsume = "franz-go alone, consume"
 	kafkaAlone   = "Kafka alone"
+	dataInMemory = "data in the source's memory"
+	logOnDisk    = "log on disk"
 	appliedBy    = "all applied, "
 	writtenFor   = "all written, "
 

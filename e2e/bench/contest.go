@@ -88,7 +88,7 @@ func (c *contest) snapshot(ctx context.Context, caseName string) error {
 		return nil
 	}
 	memory, err := nodes(c.source.Masters()).sum(ctx, "memory", "used_memory_dataset")
-	c.add(measure{caseName: caseName, what: "data in the source's memory", unit: "MB", value: float64(memory) / (1 << 20)})
+	c.add(measure{caseName: caseName, what: dataInMemory, unit: "MB", value: float64(memory) / (1 << 20)})
 	return err
 }
 
@@ -119,6 +119,11 @@ func (c *contest) stream(ctx context.Context, caseName string, recordsN int, wri
 	var err error
 	if s.begin, err = c.logEnds(ctx); err != nil {
 		return err
+	}
+	if r, ok := c.sys.(*redriver); ok {
+		if s.disk, err = c.alone.diskBytes(ctx, r.topic()); err != nil {
+			return err
+		}
 	}
 	profile := c.profile()
 	m := beginMeter(c.sys)
@@ -151,6 +156,7 @@ type spent struct {
 	took, written time.Duration
 	recordsN      int             // that are due in the log; 0: franz-go is not measured
 	begin         map[int32]int64 // where the log stood before
+	disk          int64           // its bytes then
 }
 
 // record makes measures of it.
@@ -173,6 +179,11 @@ func (c *contest) record(ctx context.Context, s spent) error {
 	if err != nil {
 		return err
 	}
+	disk, err := c.alone.diskBytes(ctx, r.topic())
+	if err != nil {
+		return err
+	}
+	c.add(measure{caseName: s.caseName, what: logOnDisk, unit: "MB", value: float64(disk-s.disk) / 1e6})
 	c.work = append(c.work, work{caseName: s.caseName, recordsN: s.recordsN, stretch: stretch{topic: r.topic(), begin: s.begin, end: ends}})
 	return nil
 }

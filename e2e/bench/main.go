@@ -169,7 +169,11 @@ func run(ctx context.Context, args []string) error {
 		return nil
 	}
 	text := report(reportInput{machine: where, config: cfg, args: args, date: time.Now(), rows: all.rows, others: others})
-	return writeReport(root, func(old string) string { return text + section(old, rdbHeading) + section(old, verifyHeading) })
+	err = writeReport(root, func(old string) string { return text + section(old, rdbHeading) + section(old, verifyHeading) })
+	if err != nil || len(cfg.parts) < len(allParts) {
+		return err
+	}
+	return writeCapacity(root, cfg, all.rows)
 }
 
 // measureRuns measures everything as often as the configuration says.
