@@ -25,7 +25,7 @@ const (
 	// many warm up before.
 	allocsN = 20_000
 	// stepsN operations have their instructions counted, at some hundred thousand a second at best.
-	stepsN   = 50
+	stepsN   = 30
 	attempts = 3
 	// TotalN is how many operations are asked for in all.
 	TotalN = 2*allocsN + stepsN
