@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -170,7 +171,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	text := report(reportInput{machine: where, config: cfg, args: args, date: time.Now(), rows: all.rows, others: others})
 	err = writeReport(root, func(old string) string { return text + section(old, rdbHeading) + section(old, verifyHeading) })
-	if err != nil || len(cfg.parts) < len(allParts) {
+	if err != nil || slices.ContainsFunc(capacityParts, func(part string) bool { return !cfg.has(part) }) {
 		return err
 	}
 	return writeCapacity(root, cfg, all.rows)

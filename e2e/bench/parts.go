@@ -31,6 +31,9 @@ var partGroups = map[string][]string{
 	"stream": {partSet, partMixed},
 }
 
+// capacityParts are what the capacity page is made of.
+var capacityParts = append(partGroups["sync"], partGroups["stream"]...)
+
 // parseParts reads the value of -parts.
 func parseParts(text string) (parts []string, err error) {
 	for name := range strings.SplitSeq(text, ",") {

@@ -45,11 +45,20 @@ func Of(tb testing.TB, prepare func() (run func(n int))) Cost {
 		child(prepare())
 		os.Exit(0) //nolint:forbidigo // a process of its own
 	}
-	m, instructions, err := measure(tb.Name())
+	var profile profile
+	var at func(uintptr)
+	if os.Getenv(profileEnv) != "" {
+		profile = map[string]int{}
+		at = profile.add
+	}
+	m, instructions, err := measure(tb.Name(), at)
 	if errors.Is(err, errors.ErrUnsupported) {
 		tb.Logf("instructions cannot be counted here, allocations and bytes alone are: %v", err)
 	} else if err != nil {
 		tb.Fatal(err)
+	}
+	if profile != nil {
+		tb.Logf("instructions of each, by function:\n%s", profile)
 	}
 	return Cost{
 		Allocs: float64(m.Mallocs) / allocsN, Bytes: float64(m.Bytes) / allocsN, Instructions: float64(instructions) / stepsN,
@@ -110,7 +119,7 @@ func child(run func(n int)) {
 }
 
 // measure runs the child to its end.
-func measure(test string) (m message, instructions int64, err error) {
+func measure(test string, at func(pc uintptr)) (m message, instructions int64, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return m, 0, err
@@ -145,6 +154,6 @@ func measure(test string) (m message, instructions int64, err error) {
 	if err != nil {
 		return m, 0, fmt.Errorf("measure allocations: %w", err)
 	}
-	instructions, err = countSteps(cmd.Process.Pid, said, in)
+	instructions, err = countSteps(cmd.Process.Pid, said, in, at)
 	return m, instructions, err
 }

@@ -37,7 +37,8 @@ func counted(run func()) {
 }
 
 // countSteps stops all threads of the process but one, and counts its instructions between the marks.
-func countSteps(pid int, said *bufio.Reader, begin io.Writer) (n int64, err error) {
+// at, if there is one, is told where each instruction lies.
+func countSteps(pid int, said *bufio.Reader, begin io.Writer, at func(pc uintptr)) (n int64, err error) {
 	line, err := said.ReadString('\n')
 	if err != nil {
 		return 0, fmt.Errorf("learn which thread to count: %w", err)
@@ -68,6 +69,13 @@ func countSteps(pid int, said *bufio.Reader, begin io.Writer) (n int64, err erro
 		switch {
 		case status.Stopped() && status.StopSignal() == unix.SIGTRAP:
 			n++
+			if at != nil {
+				var regs syscall.PtraceRegs
+				if err := syscall.PtraceGetRegs(tid, &regs); err != nil {
+					return n, fmt.Errorf("look where it is: %w", err)
+				}
+				at(uintptr(regs.PC()))
+			}
 		case status.Stopped() && status.StopSignal() == mark:
 			return n, nil
 		default:

@@ -14,6 +14,6 @@ func endsWithUs() *syscall.SysProcAttr { return nil }
 
 func counted(func()) {}
 
-func countSteps(int, *bufio.Reader, io.Writer) (int64, error) {
+func countSteps(int, *bufio.Reader, io.Writer, func(uintptr)) (int64, error) {
 	return 0, fmt.Errorf("%w: no way to count on this system", errors.ErrUnsupported)
 }
