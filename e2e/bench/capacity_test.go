@@ -31,7 +31,7 @@ func TestCapacityPage(t *testing.T) {
 	for _, want := range []string{
 		"| SET of 100 bytes | 1.00 | 0.500 | 0.333 | 0.250 | 250 MB |", "| small strings | 6.00 | 3.00 | 2.00 | 1.50 | 0.500 GB |",
 		"| a core of a source | 1000k | 500k |", "| source, cores | 500k/s x (1.00 + 2.00) / 2 per million | 0.750 |", "| log written | 500k/s x (250 + 250) / 2 MB per million, before replication | 125 MB/s |",
-		"| disk, one snapshot | 1k GB x (0.500 + 0.500 + 0.500) / 3 | 500 GB |", "was 100 MB of a source",
+		"| disk, one snapshot | 1000 GB x (0.500 + 0.500 + 0.500) / 3 | 500 GB |", "was 100 MB of a source",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

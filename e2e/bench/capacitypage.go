@@ -3,8 +3,9 @@ package main
 // capacityTemplate is docs/capacity.md; see capacity for its fields.
 const capacityTemplate = `# Capacity
 
-Written by ` + "`make bench`" + ` with BENCHMARKS.md, whose rows are named; the arithmetic is in e2e/bench/capacity.go. Figures are those of one machine with two
-cores, on which everything ran: take them for ratios, and run ` + "`make bench`" + ` on yours.
+Written by ` + "`make bench`" + ` together with [BENCHMARKS.md](../BENCHMARKS.md), whose cases are named here; the arithmetic is in
+e2e/bench/capacity.go. Figures are those of one machine, on which everything ran side by side: take them for ratios, and run
+` + "`make bench`" + ` on yours.
 
 ## What things cost
 
@@ -33,10 +34,10 @@ One million divided by the CPU seconds of a million, in writes per second:
 | a core of a sink | {{rate .Set.Sink}} | {{rate .Mixed.Sink}} |
 | a core of a broker, without replication | {{rate .Set.Broker}} | {{rate .Mixed.Broker}} |
 
-Work is divided by shard at the source and by partition at the sink: one shard is read and published by about one core, whatever the worker has.
-Small rates cost more for each command, since every transaction and every batch costs something (the cases of many shards in BENCHMARKS.md).
-Resident memory was {{figure .SourceMB}} MB of a source and {{figure .SinkMB}} MB of a sink at most; budgets are for a connector and not
-for a shard or partition, so it does not grow with them.
+Work is divided by shard at the source and by partition at the sink: one shard is read and published by about one core,
+whatever the worker has. Small rates cost more for each command, since every transaction and every batch costs something; the
+cases of many shards in BENCHMARKS.md have how much. Resident memory was {{figure .SourceMB}} MB of a source and {{figure .SinkMB}} MB of a sink at
+most; budgets are for a connector and not for a shard or partition, so it hardly grows with them.
 
 ## How many partitions
 
@@ -44,16 +45,18 @@ They cannot change while the topic is used, so choose for what will be.
 
 - At least as many as cores that the sinks of one target will have in all: a partition is applied by one goroutine, which waits for
   the answers to a batch before it sends the next. Two to four for each core even out what is hot.
-- About as many as the source has masters, or up to twice: slots are divided evenly and in order, so a master's lane then writes to one or a few
-  partitions. Each transaction writes a marker to each partition it touched, and markers are what brokers spend most on when rates are small.
-- Not many more. A sink has a connection to each node for each partition that the node has slots of, and the group is rebalanced by partition.
+- About as many as the source has masters, or up to twice: slots are divided evenly and in order, so a master's lane then writes
+  to a few partitions. Each transaction writes a marker to each partition it touched, which is what brokers are busy with at
+  small rates.
+- Not many more. For each partition a sink has a connection to each node that has slots of it.
 
 32, the default, is right for up to about 30 masters. For {{.Masters}} masters take {{.Partitions}}.
 
-## A cluster of {{.Masters}} masters and {{count .DataGB}} GB
+## A cluster of {{.Masters}} masters and {{.DataGB}} GB
 
-With {{count .WritesMaster}} writes per second at each master, {{count .Writes}} in all, half SET and half mixed, one target, replication {{.Replication}}, a log of {{.RetentionHours}} hours; workers have {{.WorkerCores}}
-cores and should need no more than {{.Load}} of them, which leaves the rest for peaks and for catching up. Data are a third of each kind above.
+With {{count .WritesMaster}} writes per second at each master, {{count .Writes}} in all, half SET and half mixed, one target, replication {{.Replication}}, a log of
+{{.RetentionHours}} hours. Workers have {{.WorkerCores}} cores and should need no more than {{.Load}} of them: the rest is for peaks and for catching up. Data
+are a third of each kind above.
 
 | | arithmetic | |
 |---|---|---|
@@ -64,21 +67,24 @@ cores and should need no more than {{.Load}} of them, which leaves the rest for 
 | brokers, cores | {{count .Writes}}/s x ({{figure .Set.Broker}} + {{figure .Mixed.Broker}}) / 2 per million x {{.Replication}} / {{.Load}}, on at least {{.Replication}} brokers | {{.BrokerCores}} |
 | log written | {{count .Writes}}/s x ({{figure .SetMB}} + {{figure .MixedMB}}) / 2 MB per million, before replication | {{figure .NetworkMBs}} MB/s |
 | disk, stream | that x {{.RetentionHours}} h | {{figure .StreamGB}} GB |
-| disk, one snapshot | {{count .DataGB}} GB x ({{figure .SyncAGB}} + {{figure .SyncBGB}} + {{figure .SyncCGB}}) / 3 | {{figure .SnapshotGB}} GB |
+| disk, one snapshot | {{.DataGB}} GB x ({{figure .SyncAGB}} + {{figure .SyncBGB}} + {{figure .SyncCGB}}) / 3 | {{figure .SnapshotGB}} GB |
 | disk, brokers together | both x {{.Replication}} | {{figure .DiskGB}} GB |
-| full sync, source | {{count .DataGB}} GB x ({{figure .SyncA.Source}} + {{figure .SyncB.Source}} + {{figure .SyncC.Source}}) / 3 CPU s | {{figure .SyncCPU.Source}} core hours |
-| full sync, sink | {{count .DataGB}} GB x ({{figure .SyncA.Sink}} + {{figure .SyncB.Sink}} + {{figure .SyncC.Sink}}) / 3 CPU s | {{figure .SyncCPU.Sink}} core hours |
+| full sync, source | {{.DataGB}} GB x ({{figure .SyncA.Source}} + {{figure .SyncB.Source}} + {{figure .SyncC.Source}}) / 3 CPU s | {{figure .SyncCPU.Source}} core hours |
+| full sync, sink | {{.DataGB}} GB x ({{figure .SyncA.Sink}} + {{figure .SyncB.Sink}} + {{figure .SyncC.Sink}}) / 3 CPU s | {{figure .SyncCPU.Sink}} core hours |
 | full sync, time | the longer of the two, on the cores that the stream leaves free | {{figure .SyncHours}} hours |
 
 What these figures do not have in them:
 
-- Replication costs a broker less than producing does; x {{.Replication}} is the safe side. A broker on its own machine also needs less for each record
-  than here, where it wakes up for each of many small requests between programs that want the same cores.
-- A snapshot goes no faster than the master's disk, network and fork allow, and ` + "`snapshot.per.host`" + ` masters of a host at a time. 1 TB over one
-  link of 10 Gbit/s takes a quarter of an hour; use several workers on several machines.
-- The spool: a source needs disk for what its masters write while Kafka is away or behind, ` + "`spool.disk.bytes`" + ` for each shard at most, and for
-  a snapshot that arrives faster than it is published.
-- Retention has to reach back over the longest time that a sink may be away, and over a snapshot with all that is written while it is taken.
-- Each worker may end 200 transactions per second (` + "`commit.rate.max`" + `): with {{.Masters}} shards on few workers that is what latency at small rates is made of.
+- One worker more of each kind, so that one may fail: the others take over its shards and partitions.
+- Replication costs a broker less than producing does; x {{.Replication}} is the safe side. The broker measured shared its cores with all the
+  others, and is dearer for it.
+- A snapshot goes no faster than the master's fork, network and our link allow, and ` + "`snapshot.per.host`" + ` masters of a host make one
+  at a time. {{.DataGB}} GB take a quarter of an hour over 10 Gbit/s, into the workers and out of them again.
+- The spool: a source needs disk for what its masters write while Kafka is away or behind, and for a snapshot that arrives
+  faster than it is published, ` + "`spool.disk.bytes`" + ` for each shard at most.
+- Retention has to reach back over the longest time that a sink may be away, and over a snapshot with all that is written while
+  it is taken and applied.
+- A worker ends at most ` + "`commit.rate.max`" + ` transactions per second, 200 by default: with many shards on one worker that is what
+  latency at small rates is made of.
 - Another target is another sink, with its own workers; the source and the log are there once.
 `
