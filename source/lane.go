@@ -213,7 +213,7 @@ func (l *lane) refresh(ctx context.Context) error {
 }
 
 const (
-	producerLinger     = 2 * time.Millisecond
+	producerLinger     = 50 * time.Millisecond
 	maxBufferedRecords = 200_000
 	// positionTail is how many records of a lane's offsets partition are looked at first for its position.
 	positionTail = 2048
