@@ -133,20 +133,25 @@ func (p *pipeline) markOf(target redis.UniversalClient, partitions int, timeout 
 
 func (p *pipeline) markOnce(target redis.UniversalClient, partitions int, timeout time.Duration) {
 	p.t.Helper()
-	value := p.w.Name("mark")
+	if err := p.tryMark(p.t.Context(), target, partitions, timeout, p.w.Name("mark")); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *pipeline) tryMark(ctx context.Context, target redis.UniversalClient, partitions int, timeout time.Duration, value string) error {
 	var keys []string
 	for n := range partitions {
 		r := slot.PartitionRange(int32(n), partitions)
 		keys = append(keys, "mark:{"+slot.Tag(r.First)+"}", "mark:{"+slot.Tag(r.Last)+"}")
 	}
 	for _, k := range keys {
-		if err := p.source.Client().Set(p.t.Context(), k, value, 0).Err(); err != nil {
-			p.t.Fatalf("write mark: %v", err)
+		if err := p.source.Client().Set(ctx, k, value, 0).Err(); err != nil {
+			return fmt.Errorf("write mark: %w", err)
 		}
 	}
-	p.w.Eventually(timeout, "all applied at the target", func() error {
+	err := testkit.Poll(ctx, timeout, func() error {
 		for _, k := range keys {
-			got, err := target.Get(p.t.Context(), k).Result()
+			got, err := target.Get(ctx, k).Result()
 			if err != nil && !errors.Is(err, redis.Nil) {
 				return err
 			}
@@ -156,6 +161,10 @@ func (p *pipeline) markOnce(target redis.UniversalClient, partitions int, timeou
 		}
 		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("not all applied at the target after %v: %w", timeout, err)
+	}
+	return nil
 }
 
 // identical compares every key of both sides, in both directions.

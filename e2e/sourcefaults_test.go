@@ -81,17 +81,24 @@ func (c *carried) arrives() {
 	if err := c.source.WaitReady(c.t.Context()); err != nil {
 		c.t.Fatal(err)
 	}
-	c.w.Eventually(30*time.Second, "every shard takes writes", func() error {
-		c.source.Client().ReloadState(c.t.Context()) // by itself it looks once a minute
-		for i := range c.source.Masters() {
-			first := slot.Slot(i * slot.Count / len(c.source.Masters()))
-			if err := c.source.Client().Set(c.t.Context(), "probe:{"+slot.Tag(first+1)+"}", "", 0).Err(); err != nil {
-				return err
+	if err := c.takesWrites(c.t.Context()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.mark(c.target.Client(), time.Minute)
+}
+
+// takesWrites waits until every shard of the source takes writes of the client that tests share.
+func (p *pipeline) takesWrites(ctx context.Context) error {
+	return testkit.Poll(ctx, 30*time.Second, func() error {
+		p.source.Client().ReloadState(ctx) // by itself it looks once a minute
+		for i := range p.source.Masters() {
+			first := slot.Slot(i * slot.Count / len(p.source.Masters()))
+			if err := p.source.Client().Set(ctx, "probe:{"+slot.Tag(first+1)+"}", "", 0).Err(); err != nil {
+				return fmt.Errorf("shard %d takes no writes: %w", i, err)
 			}
 		}
 		return nil
 	})
-	c.mark(c.target.Client(), time.Minute)
 }
 
 // settle ends the load and holds the target to all promises.

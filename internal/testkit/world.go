@@ -173,7 +173,16 @@ func (w *World) OwnKafka(cfg kafkatest.Config) *kafkatest.Broker {
 // KafkaCluster starts real brokers for this test alone; the first is their controller too.
 func (w *World) KafkaCluster(n int) []*kafkatest.Broker {
 	w.tb.Helper()
-	brokers, err := kafkatest.StartCluster(w.tb.Context(), w.newDir("kafka"), n)
+	return w.KafkaClusterWith(kafkatest.ClusterConfig{Brokers: n})
+}
+
+// KafkaClusterWith starts real brokers for this test alone; Dir may be left empty.
+func (w *World) KafkaClusterWith(cfg kafkatest.ClusterConfig) []*kafkatest.Broker {
+	w.tb.Helper()
+	if cfg.Dir == "" {
+		cfg.Dir = w.newDir("kafka")
+	}
+	brokers, err := kafkatest.StartCluster(w.tb.Context(), cfg)
 	if err != nil {
 		w.tb.Fatalf("no Kafka: %v", err)
 	}

@@ -48,6 +48,8 @@ func readUsage(pid int) (Usage, error) {
 			u.PeakRSSBytes = kilobytes(value)
 		case "VmRSS":
 			u.RSSBytes = kilobytes(value)
+		case "Threads":
+			u.Threads, _ = strconv.Atoi(strings.TrimSpace(value))
 		}
 	}
 	return u, nil
@@ -56,4 +58,12 @@ func readUsage(pid int) (Usage, error) {
 func kilobytes(value string) int64 {
 	n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
 	return n << 10
+}
+
+func countFiles(pid int) int {
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return 0
+	}
+	return len(files)
 }

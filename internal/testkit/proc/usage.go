@@ -9,6 +9,7 @@ type Usage struct {
 	CPU          time.Duration // user and system time
 	RSSBytes     int64         // resident memory now, 0 after the end
 	PeakRSSBytes int64         // largest resident memory so far
+	Threads      int           // of the last sample
 }
 
 // Usage returns what the process has used so far, in total if it has ended. Its children are not counted.
@@ -23,4 +24,12 @@ func (p *Process) Usage() Usage {
 		}
 	}
 	return p.last
+}
+
+// OpenFiles returns how many file descriptors the process has now, 0 after its end and where nobody tells.
+func (p *Process) OpenFiles() int {
+	if !p.Running() {
+		return 0
+	}
+	return countFiles(p.PID())
 }

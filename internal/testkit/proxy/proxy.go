@@ -4,12 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"sync"
-	"time"
 )
 
 // Keys of Kafka's requests (https://kafka.apache.org/protocol#protocol_api_keys).
@@ -32,48 +29,19 @@ const (
 	Hold
 )
 
-const (
-	maxFrameBytes = 128 << 20
-	dialTimeout   = 5 * time.Second
-)
+const maxFrameBytes = 128 << 20
 
 // Proxy listens on a port and passes on to one broker. Its methods may be called from any goroutine.
 type Proxy struct {
-	listener net.Listener
-	target   string
-	wg       sync.WaitGroup
-
-	mu       sync.Mutex
-	conns    map[net.Conn]bool // both sides; nil after Close
-	down     bool
-	judge    func(apiKey int16) Fate
+	door
+	judge    func(apiKey int16) Fate // under mu, as released is
 	released chan struct{}
 }
 
 // Listen opens a proxy on 127.0.0.1:port to the broker at target. It connects to it until ctx ends.
 func Listen(ctx context.Context, port int, target string) (*Proxy, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	if err != nil {
-		return nil, fmt.Errorf("open proxy to %s: %w", target, err)
-	}
-	p := &Proxy{listener: l, target: target, conns: map[net.Conn]bool{}, released: make(chan struct{})}
-	p.wg.Go(func() { p.accept(ctx) }) // ends with the listener
-	return p, nil
-}
-
-// Addr returns host:port.
-func (p *Proxy) Addr() string { return p.listener.Addr().String() }
-
-// Close cuts everything and waits for all goroutines.
-func (p *Proxy) Close() error {
-	err := p.listener.Close()
-	p.Cut()
-	p.mu.Lock()
-	p.conns = nil
-	p.mu.Unlock()
-	p.wg.Wait()
-	return err
+	p := &Proxy{released: make(chan struct{})}
+	return p, p.open(ctx, port, target, p.carry)
 }
 
 // Judge sets who decides about requests; nil passes all. It is called from one goroutine per connection.
@@ -109,68 +77,7 @@ func (p *Proxy) Release() {
 	p.released = make(chan struct{})
 }
 
-// Cut ends all connections. New ones may come.
-func (p *Proxy) Cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		c.Close()
-	}
-}
-
-// Down cuts all connections and lets no new one through, until it is called with false.
-func (p *Proxy) Down(down bool) {
-	p.mu.Lock()
-	p.down = down
-	p.mu.Unlock()
-	if down {
-		p.Cut()
-	}
-}
-
-func (p *Proxy) accept(ctx context.Context) {
-	for {
-		c, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		p.wg.Go(func() { p.serve(ctx, c) }) // ends with its connections
-	}
-}
-
-// keep remembers a connection so that Cut finds it.
-func (p *Proxy) keep(c net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.conns == nil || p.down {
-		return false
-	}
-	p.conns[c] = true
-	return true
-}
-
-func (p *Proxy) forget(c net.Conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.conns, c)
-}
-
-func (p *Proxy) serve(ctx context.Context, client net.Conn) {
-	defer client.Close()
-	if !p.keep(client) {
-		return
-	}
-	defer p.forget(client)
-	broker, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer broker.Close()
-	if !p.keep(broker) {
-		return
-	}
-	defer p.forget(broker)
-
+func (p *Proxy) carry(client, broker net.Conn) {
 	s := &stream{p: p, client: client, broker: broker, lost: map[uint32]bool{}, ended: make(chan struct{})}
 	var answers sync.WaitGroup
 	answers.Go(func() { // ends with either connection

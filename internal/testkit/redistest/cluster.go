@@ -191,6 +191,27 @@ func (c *Cluster) CurrentMasters(ctx context.Context) ([]*Node, error) {
 	return masters, nil
 }
 
+// CurrentReplicas returns the running nodes that replicate a master now, in its own view.
+func (c *Cluster) CurrentReplicas(ctx context.Context, master *Node) ([]*Node, error) {
+	lines, err := clusterNodes(ctx, master)
+	if err != nil {
+		return nil, err
+	}
+	var id string
+	for _, l := range lines {
+		if l.has("myself") {
+			id = l.id
+		}
+	}
+	var replicas []*Node
+	for _, l := range lines {
+		if l.master == id && !l.has("fail") && c.running(l.addr) {
+			replicas = append(replicas, c.Node(l.addr))
+		}
+	}
+	return replicas, nil
+}
+
 // Owner returns the master that has the slot now, in the view of the first node that answers.
 func (c *Cluster) Owner(ctx context.Context, slot int) (*Node, error) {
 	lines, err := c.view(ctx)
