@@ -232,10 +232,18 @@ func (s *soak) report() {
 	fmt.Fprintln(table)
 	records, generations := s.follower.told()
 	for _, row := range [][2]any{
-		{"seed", s.seed}, {"lasted", time.Since(s.begun).Round(time.Second)}, {"faults", len(s.done)}, {"checkpoints", s.checkpoints},
-		{"commands written", s.commands}, {"large values written", s.large}, {"records in the log", records}, {"generations", generations},
-		{"full resynchronisations", s.said(s.from[:], saysFull)}, {"histories continued under another name", s.said(s.from[:], saysRenamed)},
-		{"failovers that lost published writes", s.said(s.from[:], saysDiverged)}, {"failovers that lost writes not published", s.said(s.from[:], saysDiscarded)},
+		{"seed", s.seed},
+		{"lasted", time.Since(s.begun).Round(time.Second)},
+		{"faults", len(s.done)},
+		{"checkpoints", s.checkpoints},
+		{"commands written", s.commands},
+		{"large values written", s.large},
+		{"records in the log", records},
+		{"generations", generations},
+		{"full resynchronisations", s.said(s.from[:], saysFull)},
+		{"histories continued under another name", s.said(s.from[:], saysRenamed)},
+		{"failovers that lost published writes", s.said(s.from[:], saysDiverged)},
+		{"failovers that lost writes not published", s.said(s.from[:], saysDiscarded)},
 		{"partitions that went back to the target's records", s.said(s.to[:], "starts again from the target's own records")},
 		{"largest lag, records", s.watch.lag},
 	} {

@@ -41,7 +41,10 @@ type Proxy struct {
 // Listen opens a proxy on 127.0.0.1:port to the broker at target. It connects to it until ctx ends.
 func Listen(ctx context.Context, port int, target string) (*Proxy, error) {
 	p := &Proxy{released: make(chan struct{})}
-	return p, p.open(ctx, port, target, p.carry)
+	if err := p.open(ctx, port, target, p.carry); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Judge sets who decides about requests; nil passes all. It is called from one goroutine per connection.

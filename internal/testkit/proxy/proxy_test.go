@@ -133,3 +133,65 @@ func TestFates(t *testing.T) {
 		t.Errorf("up again: answer %d", got)
 	}
 }
+
+// A wire passes bytes, late if it is told to; what it holds arrives when it is let go, also behind the end of who sent it.
+func TestWire(t *testing.T) {
+	t.Parallel()
+	addr, served := broker(t)
+	w, err := proxy.Stretch(t.Context(), 0, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	dial := func() client {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", w.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return client{t, conn}
+	}
+
+	c := dial()
+	c.send(proxy.Produce, 1)
+	if got := c.answer(); got != 1 {
+		t.Fatalf("answer %d", got)
+	}
+	const latency = 20 * time.Millisecond
+	w.Slow(latency, 0)
+	begin := time.Now()
+	c.send(proxy.Produce, 2)
+	if got := c.answer(); got != 2 || time.Since(begin) < 2*latency {
+		t.Errorf("answer %d after %v, want %v in each direction", got, time.Since(begin), latency)
+	}
+	w.Slow(0, 0)
+
+	w.Hold(true)
+	before := served.Load()
+	c.send(proxy.Produce, 3)
+	c.Close()
+	time.Sleep(latency) // in which it could go wrong
+	if n := served.Load(); n != before {
+		t.Errorf("%d requests passed that were held", n-before)
+	}
+	w.Hold(false)
+	for deadline := time.Now().Add(10 * time.Second); served.Load() == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what was held does not arrive")
+		}
+	}
+
+	c = dial()
+	c.send(proxy.Produce, 4)
+	if got := c.answer(); got != 4 {
+		t.Fatalf("answer %d", got)
+	}
+	w.Cut()
+	if c.answer() != 0 {
+		t.Error("a connection that was cut is open")
+	}
+	w.Down(true)
+	if dial().answer() != 0 {
+		t.Error("a connection is let through")
+	}
+}

@@ -26,7 +26,10 @@ type Wire struct {
 func Stretch(ctx context.Context, port int, target string) (*Wire, error) {
 	w := &Wire{passing: make(chan struct{})}
 	close(w.passing)
-	return w, w.open(ctx, port, target, w.carry)
+	if err := w.open(ctx, port, target, w.carry); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // Slow delays every byte, and lets only so many pass in a second, in each direction of each connection; 0: no such limit.
