@@ -25,6 +25,8 @@ const (
 	atRedriver = "redriver"
 	atKafka    = "kafka"
 	atTarget   = "target"
+
+	placeN = 4
 )
 
 // soakFault is one kind of trouble. do makes it, ends it, and waits until what it broke is whole again.
