@@ -214,7 +214,7 @@ var kafkaFaults = []soakFault{
 func brokersDown(n int) happening {
 	return func(ctx context.Context, s *soak, r *rand.Rand) error {
 		var down []*kafkatest.Broker
-		for _, i := range r.Perm(len(s.brokers))[:n] {
+		for _, i := range r.Perm(len(s.brokers))[:min(n, len(s.brokers))] {
 			down = append(down, s.brokers[i])
 			if err := s.brokers[i].Kill(); err != nil {
 				return err

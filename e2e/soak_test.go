@@ -67,7 +67,11 @@ func TestSoak(t *testing.T) {
 	defer fail(nil)
 	s := &soak{seed: seed}
 	s.failed = func(err error) { fail(err) }
-	s.soakWorld = newSoakWorld(t, func(_ *service, err error) { fail(err) })
+	brokerN := 3
+	if long == 0 {
+		brokerN = 1 // three are expensive to start
+	}
+	s.soakWorld = newSoakWorld(t, brokerN, func(_ *service, err error) { fail(err) })
 	s.begun = time.Now()
 	if err := s.run(ctx, long); err != nil {
 		t.Error(cmp.Or(context.Cause(ctx), err))

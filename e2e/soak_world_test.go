@@ -96,11 +96,11 @@ type soakWorld struct {
 	adm                         *kadm.Client
 }
 
-func newSoakWorld(t *testing.T, ended func(*service, error)) *soakWorld {
+func newSoakWorld(t *testing.T, brokerN int, ended func(*service, error)) *soakWorld {
 	t.Helper()
 	w := testkit.New(t)
 	sw := &soakWorld{toKafka: wires{}}
-	sw.startKafka(t, w)
+	sw.startKafka(t, w, brokerN)
 	source := w.ClusterWith(redistest.Config{Masters: 3, ReplicasPerMaster: 1, Args: []string{
 		"--repl-backlog-size", soakBacklog, "--repl-ping-replica-period", "2", "--repl-timeout", "10",
 	}})
@@ -114,12 +114,11 @@ func newSoakWorld(t *testing.T, ended func(*service, error)) *soakWorld {
 	return sw
 }
 
-// startKafka starts three brokers, any of which may be killed. What is tested reaches them by wires only.
-func (sw *soakWorld) startKafka(t *testing.T, w *testkit.World) {
+// startKafka starts brokers, any of which may be killed. What is tested reaches them by wires only.
+func (sw *soakWorld) startKafka(t *testing.T, w *testkit.World, brokerN int) {
 	t.Helper()
 	at := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-	const brokerN = 3
-	var props [brokerN]kafkatest.Props
+	props := make([]kafkatest.Props, brokerN)
 	for i := range brokerN {
 		inner, outer := w.Port(), w.Port()
 		sw.toKafka[at(inner)] = stretch(t, outer, at(inner))
