@@ -41,7 +41,8 @@ type soak struct {
 
 	commands    int64
 	large       int
-	snapshots   int // at the last checkpoint
+	pairs       int64 // that a sampler read at the target
+	snapshots   int   // at the last checkpoint
 	checkpoints int
 }
 
@@ -133,6 +134,7 @@ func (s *soak) run(ctx context.Context, long time.Duration) error {
 		l.end()
 		s.commands += l.commands()
 		s.large += l.large
+		s.pairs += l.history.Stats().Samples
 		if err == nil {
 			err = s.checkpoint(ctx, l)
 		}
@@ -246,6 +248,7 @@ func (s *soak) report() {
 		{"checkpoints", s.checkpoints},
 		{"commands written", s.commands},
 		{"large values written", s.large},
+		{"pairs looked at while they were written", s.pairs},
 		{"records in the log", records},
 		{"generations", generations},
 		{"full resynchronisations", s.said(s.from[:], saysFull)},
