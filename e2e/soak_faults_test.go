@@ -65,8 +65,8 @@ var redriverFaults = []soakFault{
 	{atRedriver, "the sink is stopped in good order", 2, onOwn((*soak).sink1, again((*service).stop))},
 	{atRedriver, "the source is stopped (SIGSTOP)", 2, onOwn((*soak).source1, frozen)},
 	{atRedriver, "the sink is stopped (SIGSTOP)", 2, onOwn((*soak).sink1, frozen)},
-	{atRedriver, "another sink takes over", 2, anotherSink},
-	{atRedriver, "another source takes over", 2, anotherSource},
+	{atRedriver, "another sink takes over", 4, anotherSink},
+	{atRedriver, "another source takes over", 3, anotherSource},
 }
 
 func (s *soak) source1() *service { return s.from[s.fromNow] }

@@ -23,7 +23,7 @@ var sourceFaults = []soakFault{
 	{atSource, "a replica is killed", 2, ofSource(killReplica)},
 	{atSource, "masters end all replication links", 3, ofSource(killClients("replica"))},
 	{atSource, "links are cut", 2, func(_ context.Context, s *soak, _ *rand.Rand) error { s.toSource.cut(); return nil }},
-	{atSource, "a link is away until the backlog is lost", 3, loseSoakBacklog},
+	{atSource, "a link is away until the backlog is lost", 8, loseSoakBacklog},
 	{atSource, "slow links", 2, slowly(func(s *soak) wires { return s.toSource })},
 	{atSource, "silent links", 2, silently(func(s *soak) wires { return s.toSource })},
 }
