@@ -29,6 +29,7 @@ func (w *worker) applyOrSetAside(ctx context.Context, runs []*run, next int64) e
 }
 
 func (w *worker) applyRuns(ctx context.Context, runs []*run, next int64, mayWait bool) error {
+	all := runs // those that are settled stay at its end
 	for attempt := 0; len(runs) > 0; attempt++ {
 		if attempt > 0 && w.soft.Err() != nil {
 			return errStopped
@@ -42,15 +43,13 @@ func (w *worker) applyRuns(ctx context.Context, runs []*run, next int64, mayWait
 		}
 		reopen := w.broken()
 		now := time.Now()
-		left := runs[:0]
 		for _, r := range runs {
 			r.stuck(now)
 			if r.settle() {
-				left = append(left, r)
 				reopen = reopen || r.failed && r.verdict == moved
 			}
 		}
-		if runs = left; len(runs) == 0 && !reopen {
+		if runs = runs[:unsettled(runs)]; len(runs) == 0 && !reopen {
 			return nil
 		}
 		// What is sent a second time may have been applied the first time.
@@ -72,18 +71,20 @@ func (w *worker) applyRuns(ctx context.Context, runs []*run, next int64, mayWait
 		if !reopen {
 			continue
 		}
-		if w.starting {
-			return errTopology // begin begins again
+		if w.whole {
+			return errTopology
 		}
-		var err error
-		if runs, err = w.reopen(ctx, runs); err != nil {
+		// The nodes may have other slots now, and other watermarks.
+		all = slices.DeleteFunc(all, func(r *run) bool { return r.mark != nil })
+		if err := w.reopen(ctx, all); err != nil {
 			return err
 		}
-		if len(runs) > 0 {
-			// The nodes may have other slots now, and the watermark that was lost said how far was sent.
+		if runs = all[:unsettled(all)]; len(runs) > 0 {
 			w.marksDue = false
 			w.forgetOld()
-			runs = append(w.markRuns(next, w.firsts()), runs...)
+			marks := w.markRuns(next, w.firsts()) // the one that was lost said how far was sent
+			all = append(marks, all...)
+			runs = all[:len(marks)+len(runs)]
 		}
 	}
 	return nil
@@ -96,37 +97,49 @@ func countUnits(runs []*run) (n int) {
 	return n
 }
 
-// reopen restores the connections and drops from the runs what was applied after all, and watermarks, which may have to be
-// others now.
-func (w *worker) reopen(ctx context.Context, runs []*run) ([]*run, error) {
+// reopen restores the connections, takes out of the runs what was applied after all, and back what may have been lost:
+//
+//  1. the watermark of this batch, SET a and SET b go to a master; its replica gets the watermark and no more
+//  2. the master acknowledges SET a, and fails over: SET b meets MOVED, or the end of the connection
+//  3. the replica has the watermark, which vouches for what was acknowledged before this batch, and not a
+//
+// A slot that stays where it was, on a node whose connection was not lost, has what was acknowledged.
+func (w *worker) reopen(ctx context.Context, runs []*run) error {
 	if !w.aside.empty() {
-		return nil, classed(Resync, "%w while slots were waited for", errTopology)
+		return classed(Resync, "%w while slots were waited for", errTopology)
+	}
+	for _, r := range runs {
+		if r.scattered || r.by != nil && r.by.broken {
+			r.rewind()
+		}
 	}
 	for attempt := 0; ; attempt++ {
 		checkpoints, err := w.resume(ctx)
 		if err == nil {
-			left := runs[:0]
 			for _, r := range runs {
-				if c, ok := checkpoints[r.slot]; ok && r.mark == nil && !r.bare {
-					r.skip(c)
+				now := w.conns[w.ownerOf(r.slot)]
+				if r.by != nil && (attempt > 0 || r.by.addr != now.addr) {
+					r.rewind()
+				} else if r.by != nil {
+					r.by = now
 				}
-				if r.mark == nil && len(r.units) > 0 {
-					r.askAt = ""
-					left = append(left, r)
+				if c, ok := checkpoints[r.slot]; ok && !r.bare {
+					r.skip(c, now)
 				}
+				r.askAt = ""
 			}
 			w.marksDue = true
-			return left, nil
+			return nil
 		}
 		if classOf(err) != Retry {
-			return nil, err
+			return err
 		}
 		w.warn("cannot reach the target", err)
 		if w.soft.Err() != nil {
-			return nil, errStopped
+			return errStopped
 		}
 		if err := w.pause(ctx, attempt); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -318,7 +331,7 @@ func (w *worker) receive(p *parcel) (refusals []*RefusedError) {
 			r.failed, r.verdict = true, refused
 			refusals = append(refusals, answer.refused...)
 		case answer.verdict == applied:
-			r.confirmed += len(s.units)
+			r.confirm(len(s.units), p.conn)
 			r.askAt = ""
 			switch {
 			case r.mark == nil:

@@ -68,6 +68,7 @@ func (a *aside) add(r *run) {
 		own.key, own.commands = bytes.Clone(u.key), bytes.Clone(u.commands)
 		r.units[i] = &own
 	}
+	r.all, r.by, r.scattered = nil, nil, false // nothing is taken back while slots are set aside: the partition starts anew
 	a.slots[r.slot] = append(a.slots[r.slot], r)
 	a.count()
 }

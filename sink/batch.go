@@ -139,6 +139,12 @@ type run struct {
 	// askAt is the node to ask next, this one time.
 	askAt string
 
+	// Of the rounds before: all units that the run began with, and where the first of them were acknowledged; nil if none is.
+	all []*unit
+	by  *conn
+	// scattered: further ones were acknowledged elsewhere.
+	scattered bool
+
 	// Of the last round: how many units from the front are applied, and what stopped the next one.
 	confirmed int
 	failed    bool
@@ -150,6 +156,24 @@ type run struct {
 	few [4]*unit
 }
 
+// confirm notes that the next n units are acknowledged.
+func (r *run) confirm(n int, by *conn) {
+	if r.all == nil {
+		r.all, r.by = r.units, by
+	}
+	r.scattered = r.scattered || r.by != by
+	r.confirmed += n
+}
+
+// rewind takes back what was acknowledged: a node that took the place of another may not have it. Blind units converge when
+// they are repeated from the first on, and of the others the checkpoint tells.
+func (r *run) rewind() {
+	if r.all != nil {
+		r.units = r.all
+		r.all, r.by, r.scattered = nil, nil, false
+	}
+}
+
 // settle takes what the last round confirmed out of the run and tells whether anything is left.
 func (r *run) settle() (left bool) {
 	r.units = r.units[r.confirmed:]
@@ -157,9 +181,25 @@ func (r *run) settle() (left bool) {
 	return len(r.units) > 0
 }
 
-// skip drops what the slot's checkpoint vouches for.
-func (r *run) skip(c checkpoint) {
-	for len(r.units) > 0 && c.covers(r.units[0]) {
-		r.units = r.units[1:]
+// skip takes out what the slot's checkpoint vouches for.
+func (r *run) skip(c checkpoint, by *conn) {
+	n := 0
+	for n < len(r.units) && c.covers(r.units[n]) {
+		n++
 	}
+	if n > 0 {
+		r.confirm(n, by)
+		r.settle()
+	}
+}
+
+// unsettled moves runs with units left to the front, in their order, and returns how many there are.
+func unsettled(runs []*run) (n int) {
+	for i, r := range runs {
+		if len(r.units) > 0 {
+			runs[n], runs[i] = runs[i], runs[n]
+			n++
+		}
+	}
+	return n
 }

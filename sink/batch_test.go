@@ -63,7 +63,7 @@ func TestRuns(t *testing.T) {
 	if !r.settle() || r.units[0].offset != 2 {
 		t.Error("the confirmed unit is still there")
 	}
-	r.skip(checkpoint{offset: 2})
+	r.skip(checkpoint{offset: 2}, nil)
 	if len(r.units) != 1 || r.units[0].offset != 5 {
 		t.Error("the checkpoint was not heeded")
 	}

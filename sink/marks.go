@@ -103,8 +103,7 @@ func (w *worker) recover(ctx context.Context, err error) error {
 	if classOf(err) != Retry {
 		return err
 	}
-	_, err = w.reopen(ctx, nil)
-	return err
+	return w.reopen(ctx, nil)
 }
 
 // forgetOld turns watermarks that are no longer written into stale ones.

@@ -15,8 +15,8 @@ import (
 // memory of an earlier try is worth nothing any more. The order of the steps is in doc.go.
 func (w *worker) begin(ctx context.Context) error {
 	w.disconnect()
-	w.starting = true
-	defer func() { w.starting = false }()
+	w.whole = true
+	defer func() { w.whole = false }()
 	w.fences, w.written = map[slot.Slot]int64{}, map[slot.Slot]watermark{}
 	if err := w.connect(ctx); err != nil {
 		return err

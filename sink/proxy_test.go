@@ -23,12 +23,15 @@ type proxy struct {
 	trap    *trap
 }
 
-// trap springs when a word has come by so many times; of the piece that has it a part is passed on.
+// trap springs when a word has come by so many times; of the piece that has it a part is passed on, and then the connection
+// is cut.
 type trap struct {
 	word  string
 	count int
 	part  float64
 	fn    func()
+	// after is called behind the part and before the cut.
+	after func()
 }
 
 func newProxy(t testing.TB, to string) *proxy {
@@ -117,10 +120,10 @@ func (w *proxy) pass(server net.Conn, piece []byte) bool {
 		}
 	}
 	part := len(piece)
-	var spring func()
+	var spring, after func()
 	if t := w.trap; t != nil {
 		if t.count -= bytes.Count(piece, []byte(t.word)); t.count <= 0 {
-			w.trap, spring, part = nil, t.fn, int(t.part*float64(len(piece)))
+			w.trap, spring, after, part = nil, t.fn, t.after, int(t.part*float64(len(piece)))
 		}
 	}
 	w.mu.Unlock()
@@ -131,6 +134,9 @@ func (w *proxy) pass(server net.Conn, piece []byte) bool {
 		spring()
 	}
 	_, err := server.Write(piece[:part])
+	if after != nil {
+		after()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.waiting, server)

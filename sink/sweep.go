@@ -41,6 +41,8 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 	default:
 		w.stat.setState(StateSweeping)
 		defer w.stat.setState(StateRunning)
+		w.whole = true // keys that were removed may be back, where the target failed over
+		defer func() { w.whole = false }()
 	}
 	for attempt := 0; ; attempt++ {
 		err := do(ctx, c)
@@ -51,7 +53,7 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 		if err := w.pause(ctx, attempt); err != nil {
 			return err
 		}
-		if _, err := w.reopen(ctx, nil); err != nil {
+		if err := w.reopen(ctx, nil); err != nil {
 			return err
 		}
 	}

@@ -13,9 +13,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/internal/testkit"
 	"github.com/redriver/redriver/offsets"
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/redis/topology"
 )
 
 // TestFailover (trap 57): the promoted replica lacks the last writes that its master had acknowledged.
@@ -74,6 +76,49 @@ func TestFailover(t *testing.T) {
 	burst(10)
 	r.same(s)
 	if !back.Load() {
+		t.Error("the target did not lose anything: this test shows nothing")
+	}
+	s.stop()
+}
+
+// TestFailoverWithinABatch: the promoted replica has the watermark of the batch under way, which vouches for everything
+// before it, and lacks the first writes of the batch, which its master had acknowledged.
+func TestFailoverWithinABatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, 0)
+	l := r.lane()
+	l.snapshot()
+	proxies, addresses := r.proxies()
+	cfg := r.config()
+	cfg.Dialer = &topology.Dialer{Timeout: 2 * time.Second, AddressMap: addresses}
+	s := r.start(cfg)
+	r.same(s)
+	before := s.Status().Units
+	tag := func(s slot.Slot) string { return "{" + slot.Tag(s) + "}" } // all in the first partition
+	var lost bool
+	proxies[0].set(&trap{word: "never whole", count: 1, part: 0.7, after: func() {
+		err := testkit.Poll(t.Context(), 10*time.Second, func() error {
+			if n := s.Status().Units - before; n < 2 {
+				return fmt.Errorf("%d units acknowledged", n)
+			}
+			return nil
+		})
+		lost = true
+		for _, key := range []string{"blind" + tag(0), "guarded" + tag(1), string(own.Key(own.Checkpoint, r.name, 1))} {
+			n, err2 := r.target.Client().Del(t.Context(), key).Result()
+			err, lost = errors.Join(err, err2), lost && n == 1
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}})
+	l.commit(func() {
+		l.do([]string{"SET", "blind" + tag(0), "value"})
+		l.do([]string{"INCR", "guarded" + tag(1)})
+		l.do([]string{"SET", "large" + tag(2), strings.Repeat("never whole", 1000)})
+	})
+	r.same(s)
+	if !lost {
 		t.Error("the target did not lose anything: this test shows nothing")
 	}
 	s.stop()

@@ -38,7 +38,7 @@ type worker struct {
 	holdings []holding
 	epoch    int64
 	target   target // what the nodes can load
-	starting bool   // begin is under way
+	whole    bool   // what is applied is done again as a whole after a lost connection: begin is, and a sweep
 	// importChecked is when the nodes were last seen to be in import mode.
 	importChecked time.Time
 	overdueTold   time.Time
