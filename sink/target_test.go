@@ -83,6 +83,9 @@ func TestFailover(t *testing.T) {
 
 // TestFailoverWithinABatch: the promoted replica has the watermark of the batch under way, which vouches for everything
 // before it, and lacks the first writes of the batch, which its master had acknowledged.
+//
+// Fault (sink): a target node fails over in the middle of a batch, to a replica that lacks the part it had acknowledged.
+// That part is sent again.
 func TestFailoverWithinABatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, 0)
