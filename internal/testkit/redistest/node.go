@@ -104,8 +104,10 @@ func newNodes(ctx context.Context, version, dir string, count int, args []string
 	if err != nil {
 		return nil, err
 	}
-	base := []string{"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
-		"--lua-time-limit", "60000"} // scripts that fill the servers are slow on a busy machine
+	base := []string{
+		"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
+		"--lua-time-limit", "60000",
+	} // scripts that fill the servers are slow on a busy machine
 	if major >= 7 { // before, DEBUG is always there
 		base = append(base, "--enable-debug-command", "yes")
 	}
