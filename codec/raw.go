@@ -215,6 +215,11 @@ func (d *decoder) fail(what string) {
 }
 
 func (d *decoder) uvarint(limit uint64, what string) uint64 {
+	if len(d.rest) > 0 && d.rest[0] < 1<<7 && uint64(d.rest[0]) <= limit { // most are one byte
+		v := d.rest[0]
+		d.rest = d.rest[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(d.rest)
 	if n <= 0 || v > limit {
 		d.fail(what)

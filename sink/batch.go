@@ -15,7 +15,8 @@ type batch struct {
 	next int64
 	// runs are the units by slot, in the order in which the slots first appear.
 	runs   []*run
-	bySlot map[slot.Slot]*run
+	bySlot []*run // by slot, counted from first; as long as need be
+	first  slot.Slot
 	slab   slab[run]
 	// then is done when all units are applied: a sweep or a flush. It ends the batch.
 	then *control
@@ -67,7 +68,7 @@ func (b *batch) fits(u *unit, l limits) bool {
 	if b.over || len(b.units) >= l.units || b.bytes+len(u.commands) > l.bytes {
 		return false
 	}
-	have := b.bySlot[u.slot]
+	have := b.runOf(u.slot)
 	if have == nil || !have.guarded && u.blind {
 		return true
 	}
@@ -77,14 +78,15 @@ func (b *batch) fits(u *unit, l limits) bool {
 func (b *batch) add(u *unit) {
 	b.units = append(b.units, u)
 	b.bytes += len(u.commands)
-	if b.bySlot == nil {
-		b.bySlot = map[slot.Slot]*run{}
-	}
-	r := b.bySlot[u.slot]
+	r := b.runOf(u.slot)
 	if r == nil {
 		r = b.slab.next()
 		r.slot, r.units = u.slot, r.few[:0]
-		b.bySlot[u.slot] = r
+		at := int(u.slot - b.first)
+		if at >= len(b.bySlot) {
+			b.bySlot = append(b.bySlot, make([]*run, at+1-len(b.bySlot))...)
+		}
+		b.bySlot[at] = r
 		b.runs = append(b.runs, r)
 	}
 	r.units = append(r.units, u)
@@ -93,11 +95,21 @@ func (b *batch) add(u *unit) {
 	r.guarded = r.guarded || !u.blind
 }
 
+// runOf returns the run of a slot, nil if there is none yet.
+func (b *batch) runOf(s slot.Slot) *run {
+	if at := int(s - b.first); at < len(b.bySlot) {
+		return b.bySlot[at]
+	}
+	return nil
+}
+
 // reset empties the batch for another one and keeps what it has grown to. Its runs live on where they are set aside.
 func (b *batch) reset(next int64) {
+	for _, u := range b.units {
+		b.bySlot[u.slot-b.first] = nil
+	}
 	clear(b.units)
-	clear(b.bySlot)
-	*b = batch{units: b.units[:0], bySlot: b.bySlot, slab: b.slab, next: next}
+	*b = batch{units: b.units[:0], bySlot: b.bySlot, first: b.first, slab: b.slab, next: next}
 }
 
 // slab makes values many at a time. One that is kept keeps its neighbours.

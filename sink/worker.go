@@ -80,6 +80,7 @@ func newWorker(s *Sink, partition int32) *worker {
 		log: s.log.With(slog.Int("partition", int(partition))), stat: s.statOf(partition), done: make(chan struct{}),
 		conns: map[string]*conn{}, leaving: map[event.Shard]int64{},
 	}
+	w.batch.first = w.slots.First
 	return w
 }
 

@@ -201,6 +201,15 @@ const maxDigits = 18
 // where the next thing begins. As a server does, it takes one form of a number only:
 // no leading zeros, no plus; -1 is the only negative.
 func parseLength(b []byte, pos int) (n int64, next int, err error) {
+	if pos+4 < len(b) { // most have one digit or two
+		first, second := b[pos+1]-'0', b[pos+2]-'0'
+		switch {
+		case first <= 9 && b[pos+2] == '\r' && b[pos+3] == '\n':
+			return int64(first), pos + 4, nil
+		case first-1 < 9 && second <= 9 && b[pos+3] == '\r' && b[pos+4] == '\n':
+			return int64(first)*10 + int64(second), pos + 5, nil
+		}
+	}
 	i := pos + 1
 	for i < len(b) {
 		c := b[i]
