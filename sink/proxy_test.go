@@ -21,6 +21,10 @@ type proxy struct {
 	ended   map[net.Conn]bool // by the server
 	refused int               // pieces that were held back until the server had ended the connection
 	trap    *trap
+	// expected is what a trap waits for, answers what came back since, arrived is closed when it has.
+	expected string
+	answers  []byte
+	arrived  chan struct{}
 }
 
 // trap springs when a word has come by so many times; of the piece that has it a part is passed on, and then the connection
@@ -30,8 +34,9 @@ type trap struct {
 	count int
 	part  float64
 	fn    func()
-	// after is called behind the part and before the cut.
-	after func()
+	// after is called before the cut, when this has come back behind the part.
+	answer string
+	after  func()
 }
 
 func newProxy(t testing.TB, to string) *proxy {
@@ -89,6 +94,7 @@ func (w *proxy) carry(client net.Conn) {
 				if _, err := client.Write(buf[:n]); err != nil {
 					return
 				}
+				w.answered(buf[:n])
 			}
 			if err != nil {
 				return
@@ -121,9 +127,14 @@ func (w *proxy) pass(server net.Conn, piece []byte) bool {
 	}
 	part := len(piece)
 	var spring, after func()
+	var arrived chan struct{}
 	if t := w.trap; t != nil {
 		if t.count -= bytes.Count(piece, []byte(t.word)); t.count <= 0 {
 			w.trap, spring, after, part = nil, t.fn, t.after, int(t.part*float64(len(piece)))
+			if after != nil {
+				arrived = make(chan struct{})
+				w.expected, w.answers, w.arrived = t.answer, nil, arrived
+			}
 		}
 	}
 	w.mu.Unlock()
@@ -135,6 +146,7 @@ func (w *proxy) pass(server net.Conn, piece []byte) bool {
 	}
 	_, err := server.Write(piece[:part])
 	if after != nil {
+		<-arrived
 		after()
 	}
 	w.mu.Lock()
@@ -144,6 +156,19 @@ func (w *proxy) pass(server net.Conn, piece []byte) bool {
 		w.refused++
 	}
 	return err == nil && part == len(piece)
+}
+
+// answered looks for what a trap waits for in what has come back.
+func (w *proxy) answered(piece []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.arrived == nil {
+		return
+	}
+	if w.answers = append(w.answers, piece...); bytes.Contains(w.answers, []byte(w.expected)) {
+		close(w.arrived)
+		w.arrived = nil
+	}
 }
 
 // hold holds back what is sent from now on, on each connection from the first piece with a word on.
