@@ -25,7 +25,8 @@ type conn struct {
 	written chan struct{} // closed when the writer has ended
 	used    time.Time
 	broken  bool
-	parcel  *parcel // gathered for the next round
+	silence time.Duration // how long the server may take
+	parcel  *parcel       // gathered for the next round
 	// tried are the databases that were selected here without an error.
 	tried map[uint32]bool
 }
@@ -38,7 +39,7 @@ func (s *Sink) dialConn(ctx context.Context, addr, name string) (*conn, error) {
 	}
 	c := &conn{
 		addr: addr, nc: nc, out: make(chan net.Buffers, 1), written: make(chan struct{}), used: time.Now(),
-		rd: resp.NewReplyReader(&patientReader{nc, s.cfg.ReplyTimeout}, resp.Config{}),
+		rd: resp.NewReplyReader(&patientReader{nc, s.cfg.ReplyTimeout}, resp.Config{}), silence: s.cfg.ReplyTimeout,
 	}
 	go c.write() // ends when out is closed, by close
 	if err := c.handshake(s.cfg.Dialer, name, s.cfg.Databases.home()); err != nil {
@@ -144,12 +145,23 @@ const atOnceBytes = 64 << 10
 func (c *conn) send(bufs net.Buffers) {
 	c.used = time.Now()
 	if len(bufs) == 1 && len(bufs[0]) <= atOnceBytes {
-		if _, err := c.nc.Write(bufs[0]); err != nil {
+		if err := c.writeNow(bufs[0]); err != nil {
 			c.nc.Close() // the reader meets it
 		}
 		return
 	}
 	c.out <- slices.Clone(bufs) // the writer takes from it
+}
+
+// writeNow writes within the time that an answer may take: nobody else would notice that nothing goes out.
+func (c *conn) writeNow(b []byte) error {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.silence)); err != nil {
+		return err
+	}
+	if _, err := c.nc.Write(b); err != nil {
+		return err
+	}
+	return c.nc.SetWriteDeadline(time.Time{})
 }
 
 func (c *conn) read() (resp.Reply, error) {

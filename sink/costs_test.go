@@ -26,7 +26,7 @@ import (
 // find out what to answer. A bound is about a quarter above what it is now: who passes it has made the hot path dearer.
 func TestCostOfBlindWrites(t *testing.T) {
 	t.Parallel()
-	costs.Guard(t, costs.Cost{Allocs: 0.1, Bytes: 300, Instructions: 7000}, func() func(int) {
+	costs.Guard(t, costs.Cost{Allocs: 0.1, Bytes: 300, Instructions: 8000}, func() func(int) {
 		return applying(func(dst, key []byte, _ int) []byte {
 			return resp.AppendCommandBytes(dst, []byte("SET"), key, bytes.Repeat([]byte("v"), 100))
 		})
@@ -35,14 +35,14 @@ func TestCostOfBlindWrites(t *testing.T) {
 
 func TestCostOfGuardedWrites(t *testing.T) {
 	t.Parallel()
-	costs.Guard(t, costs.Cost{Allocs: 1.3, Bytes: 300, Instructions: 13_000}, func() func(int) {
+	costs.Guard(t, costs.Cost{Allocs: 1.3, Bytes: 300, Instructions: 14_000}, func() func(int) {
 		return applying(func(dst, key []byte, _ int) []byte { return resp.AppendCommandBytes(dst, []byte("INCR"), key) })
 	})
 }
 
 func TestCostOfMixedWrites(t *testing.T) {
 	t.Parallel()
-	costs.Guard(t, costs.Cost{Allocs: 4, Bytes: 430, Instructions: 12_000}, func() func(int) {
+	costs.Guard(t, costs.Cost{Allocs: 4, Bytes: 430, Instructions: 13_000}, func() func(int) {
 		return applying(func(dst, key []byte, i int) []byte {
 			number := strconv.AppendInt(nil, int64(i), 10)
 			switch i % 5 {
@@ -87,7 +87,7 @@ func applying(command func(dst, key []byte, i int) []byte) (run func(n int)) {
 	w.written, w.present = map[slot.Slot]watermark{}, map[slot.Slot]bool{}
 	nc := &agreeable{}
 	nc.more.L = &nc.mu
-	c := &conn{addr: addr, nc: nc, out: make(chan net.Buffers, 1), written: make(chan struct{}), rd: resp.NewReplyReader(&patientReader{nc, time.Hour}, resp.Config{})}
+	c := &conn{addr: addr, nc: nc, out: make(chan net.Buffers, 1), written: make(chan struct{}), silence: time.Hour, rd: resp.NewReplyReader(&patientReader{nc, time.Hour}, resp.Config{})}
 	go c.write() // ends with the process
 	w.conns[addr] = c
 	w.adopt(plan, nil)
@@ -139,7 +139,8 @@ type agreeable struct {
 	effects []byte
 }
 
-func (a *agreeable) SetReadDeadline(time.Time) error { return nil }
+func (a *agreeable) SetReadDeadline(time.Time) error  { return nil }
+func (a *agreeable) SetWriteDeadline(time.Time) error { return nil }
 
 func (a *agreeable) Read(p []byte) (int, error) {
 	a.mu.Lock()

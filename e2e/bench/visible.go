@@ -23,7 +23,7 @@ import (
 // has the source's own way to take the mark in it, and nobody polls: the one who looks costs what is measured nothing.
 const (
 	markInterval  = 10 * time.Millisecond
-	latencyWarmup = 3 * time.Second
+	latencyWarmup = 10 * time.Second
 	markTimeout   = 30 * time.Second
 	latencyTick   = 2 * time.Millisecond // of the load beside it
 	latencyPrefix = "latency:"

@@ -9,9 +9,16 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+)
+
+// patience bounds how long instructions are counted: each is two changes between processes, for which others may wait.
+const (
+	patience   = 10 * time.Second
+	checkSteps = 1000
 )
 
 // mark is the signal by which the child says where counting begins and ends.
@@ -58,7 +65,10 @@ func countSteps(pid int, said *bufio.Reader, begin io.Writer, at func(pc uintptr
 	if err := awaitMark(tid); err != nil {
 		return 0, err
 	}
-	for {
+	for began := time.Now(); ; {
+		if n%checkSteps == 0 && time.Since(began) > patience {
+			return 0, fmt.Errorf("%w: the machine is too busy: %d steps took %s", errors.ErrUnsupported, n, patience)
+		}
 		if err := unix.PtraceSingleStep(tid); err != nil {
 			return n, fmt.Errorf("step: %w", err)
 		}
