@@ -171,21 +171,8 @@ type follower struct {
 
 // run ends with ctx, or with a broken chain.
 func (f *follower) run(ctx context.Context, cfg kafka.Config, topic string) error {
-	cl, err := cfg.Client(
-		kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(500*time.Millisecond),
-	)
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	for ctx.Err() == nil {
-		fetches := cl.PollFetches(ctx)
-		for it := fetches.RecordIter(); !it.Done(); {
-			if err := f.take(it.Next()); err != nil {
-				return fmt.Errorf("a consumer of the log sees: %w", err)
-			}
-		}
+	if err := chain.Consume(ctx, cfg, topic, f.take); err != nil {
+		return fmt.Errorf("a consumer of the log sees: %w", err)
 	}
 	return nil
 }

@@ -117,6 +117,11 @@ func (c *Checker) chunk(partition int32, chunk *codec.Chunk) (*event.Event, erro
 
 // Follow checks the topic from its start until ctx is done.
 func (c *Checker) Follow(ctx context.Context, cfg kafka.Config, topic string) error {
+	return Consume(ctx, cfg, topic, c.Check)
+}
+
+// Consume hands every committed record of the topic to fn, from its start until ctx is done or fn fails.
+func Consume(ctx context.Context, cfg kafka.Config, topic string, fn func(*kgo.Record) error) error {
 	cl, err := cfg.Client(
 		kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(100*time.Millisecond),
@@ -128,7 +133,7 @@ func (c *Checker) Follow(ctx context.Context, cfg kafka.Config, topic string) er
 	for ctx.Err() == nil {
 		fetches := cl.PollFetches(ctx)
 		for it := fetches.RecordIter(); !it.Done(); {
-			if err := c.Check(it.Next()); err != nil {
+			if err := fn(it.Next()); err != nil {
 				return err
 			}
 		}

@@ -1,0 +1,142 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redriver/redriver/offsets"
+	"github.com/redriver/redriver/redis/own"
+	"github.com/redriver/redriver/redis/slot"
+	"github.com/redriver/redriver/redis/topology"
+)
+
+// TestFailover (trap 57): the promoted replica lacks the last writes that its master had acknowledged.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, 1)
+	rng := seed(t)
+	l := r.lane()
+	l.snapshot()
+	burst := func(n int) {
+		for range n {
+			l.commit(func() {
+				for range 50 {
+					l.random(rng)
+				}
+			})
+		}
+	}
+	var back atomic.Bool
+	s := r.run(r.prepareLogged(r.config(), func(message string) {
+		if strings.Contains(message, "target's own records") {
+			back.Store(true)
+		}
+	}))
+	burst(10)
+	r.same(s)
+	master, replica := r.target.Masters()[0], r.target.ReplicasOf(0)[0]
+	if err := replica.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	burst(5)
+	// More than what the sockets between master and replica hold.
+	l.commit(func() {
+		for i := range 200 {
+			if key := fmt.Sprintf("fill%d", i); slot.Of([]byte(key)) <= 5460 {
+				l.do([]string{"SET", key, strings.Repeat("x", 500_000)})
+			}
+		}
+	})
+	burst(5)
+	r.waitApplied(s)
+	kept := r.target.Masters()[0].Client().DBSize(t.Context()).Val()
+	if err := master.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := replica.Continue(); err != nil {
+		t.Fatal(err)
+	}
+	r.w.Eventually(30*time.Second, "the replica is promoted", func() error {
+		if !strings.Contains(replica.Client().Info(t.Context(), "replication").Val(), "role:master") {
+			return errors.New("it is a replica")
+		}
+		return nil
+	})
+	t.Logf("the master had %d keys, the promoted replica began with about %d", kept, replica.Client().DBSize(t.Context()).Val())
+	burst(10)
+	r.same(s)
+	if !back.Load() {
+		t.Error("the target did not lose anything: this test shows nothing")
+	}
+	s.stop()
+}
+
+// TestFailoverWithinABatch: the promoted replica has the watermark of the batch under way, which vouches for everything
+// before it, and lacks the first writes of the batch, which its master had acknowledged.
+//
+// Fault (sink): a target node fails over in the middle of a batch, to a replica that lacks the part it had acknowledged.
+// That part is sent again.
+func TestFailoverWithinABatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, 0)
+	l := r.lane()
+	l.snapshot()
+	proxies, addresses := r.proxies()
+	cfg := r.config()
+	cfg.Dialer = &topology.Dialer{Timeout: 2 * time.Second, AddressMap: addresses}
+	s := r.start(cfg)
+	r.same(s)
+	tag := func(s slot.Slot) string { return "{" + slot.Tag(s) + "}" } // all in the first partition
+	var lost bool
+	const guardedDone = "*2\r\n:1\r\n+OK\r\n" // EXEC of INCR and the checkpoint; what is before it is acknowledged then too
+	proxies[0].set(&trap{word: "never whole", count: 1, part: 0.7, answer: guardedDone, after: func() {
+		lost = true
+		for _, key := range []string{"blind" + tag(0), "guarded" + tag(1), string(own.Key(own.Checkpoint, r.name, 1))} {
+			n, err := r.target.Client().Del(t.Context(), key).Result()
+			if err != nil {
+				t.Error(err)
+			}
+			lost = lost && n == 1
+		}
+	}})
+	l.commit(func() {
+		l.do([]string{"SET", "blind" + tag(0), "value"})
+		l.do([]string{"INCR", "guarded" + tag(1)})
+		l.do([]string{"SET", "large" + tag(2), strings.Repeat("never whole", 1000)})
+	})
+	r.same(s)
+	if !lost {
+		t.Error("the target did not lose anything: this test shows nothing")
+	}
+	s.stop()
+}
+
+// waitApplied waits until the sink has applied all that is in the log.
+func (r *rig) waitApplied(s *running) {
+	r.Helper()
+	adm, err := r.kafka.Admin()
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer adm.Close()
+	ends, err := adm.ListEndOffsets(r.Context(), offsets.ChangesTopic(r.prefix))
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.w.Eventually(30*time.Second, "all is applied", func() error {
+		status := s.Status()
+		if len(status.Partitions) == 0 {
+			return errors.New("not started")
+		}
+		for _, p := range status.Partitions {
+			if end, _ := ends.Lookup(offsets.ChangesTopic(r.prefix), p.Partition); p.Applied < end.Offset || p.State != StateRunning {
+				return fmt.Errorf("the log ends at %d: %+v", end.Offset, p)
+			}
+		}
+		return nil
+	})
+}
