@@ -99,7 +99,7 @@ func workerKeys() []Key {
 			Doc: "How long a start waits for the first answer of Kafka.",
 		},
 		{
-			Name: "commit.rate.max", Type: TypeInt, Default: "200", Min: "1", Max: "100000",
+			Name: "commit.rate.max", Type: TypeInt, Default: "400", Min: "1", Max: "100000",
 			Doc: "Kafka transactions per second of all sources of the worker together.",
 		},
 		{

@@ -121,7 +121,11 @@ const exitLogLost = 9
 // wantExit waits for the process to end and checks its code and what it says.
 func wantExit(t *testing.T, r *testkit.Redriver, code int, words ...string) {
 	t.Helper()
-	_ = r.Wait()
+	select {
+	case <-r.Done():
+	case <-time.After(patience):
+		t.Fatalf("it runs, and was to end with exit code %d:\n%s", code, r.LogTail(20))
+	}
 	if got := r.ExitCode(); got != code {
 		t.Errorf("exit code %d, want %d", got, code)
 	}

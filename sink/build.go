@@ -35,6 +35,7 @@ type builder struct {
 
 	out   []byte // commands that are whole
 	count int
+	room  int // what the part before took: the next one is as large, most often
 	// The open command: its name, its arguments behind the staging key, and times to be set behind it.
 	name  string
 	args  []byte
@@ -71,12 +72,19 @@ func (b *builder) sentinel() bool {
 // command adds a whole command.
 func (b *builder) command(name string, args ...[]byte) {
 	b.close()
+	b.makeRoom()
 	b.out = resp.AppendArrayHeader(b.out, 1+len(args))
 	b.out = resp.AppendBulkString(b.out, name)
 	for _, a := range args {
 		b.out = resp.AppendBulk(b.out, a)
 	}
 	b.count++
+}
+
+func (b *builder) makeRoom() {
+	if b.out == nil {
+		b.out = make([]byte, 0, b.room+b.room/8)
+	}
 }
 
 // open begins a command on the staging key, or goes on with it if it may take more.
@@ -99,6 +107,7 @@ func (b *builder) close() {
 	if b.name == "" {
 		return
 	}
+	b.makeRoom()
 	b.out = resp.AppendArrayHeader(b.out, 2+b.argc)
 	b.out = resp.AppendBulkString(b.out, b.name)
 	b.out = resp.AppendBulk(b.out, b.stage)
@@ -140,7 +149,7 @@ func (b *builder) take() (commands []byte, count int) {
 	b.close()
 	b.closeClaim()
 	commands, count = b.out, b.count
-	b.out, b.count = nil, 0
+	b.out, b.count, b.room = nil, 0, len(commands)
 	return commands, count
 }
 

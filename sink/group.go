@@ -271,7 +271,7 @@ func isOneOf(err error, list []error) bool {
 
 const (
 	commitInterval = time.Second
-	// observeEvery so many of them the ends of the log are asked for: partitions that are read know them anyhow.
+	// observeEvery so many of them the log is looked at.
 	observeEvery = 5
 )
 
@@ -292,8 +292,8 @@ func (g *group) keep(ctx context.Context) error {
 	}
 }
 
-// show commits positions and observes the log's ends until ctx ends. A commit waits while the group rebalances, which is
-// why it is no part of keep.
+// show commits positions and observes the log until ctx ends or the log is another one. A commit waits while the group
+// rebalances, which is why it is no part of keep.
 func (g *group) show(ctx context.Context) error {
 	tick := time.NewTicker(commitInterval)
 	defer tick.Stop()
@@ -315,7 +315,9 @@ func (g *group) show(ctx context.Context) error {
 		g.commit(commitCtx, moved)
 		cancel()
 		if n%observeEvery == 0 {
-			g.observeEnds(ctx)
+			if err := g.observeLog(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -339,17 +341,27 @@ func (g *group) commit(ctx context.Context, partitions []int32) {
 		})
 }
 
-// observeEnds reads the ends of the log, also of partitions that are not read at the moment.
-func (g *group) observeEnds(ctx context.Context) {
+// observeLog checks that the topic is still the one that we began with, and reads the ends of the log. Partitions that are
+// read mostly hear of both by themselves; those of a topic that is deleted and made again may wait for ever, without an error.
+func (g *group) observeLog(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, commitInterval)
 	defer cancel()
+	partitions := g.partitions()
+	shown := int32(0) // the group may have taken all of them back, as those of a topic that is gone
+	if len(partitions) > 0 {
+		shown = partitions[0]
+	}
+	if err := g.s.sameTopic(ctx, shown); classOf(err) == Stop {
+		return err
+	}
 	ends, err := g.adm.ListCommittedOffsets(ctx, g.s.topic.Name)
 	if err != nil {
-		return
+		return nil //nolint:nilerr // the next look may see them
 	}
-	for _, p := range g.partitions() {
+	for _, p := range partitions {
 		if o, ok := ends.Lookup(g.s.topic.Name, p); ok && o.Err == nil {
 			g.s.statOf(p).end.Store(o.Offset)
 		}
 	}
+	return nil
 }

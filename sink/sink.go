@@ -136,12 +136,13 @@ func (s *Sink) runAll(ctx context.Context) error {
 	defer stopFeed()
 	loops.Go(func() error { return s.feed.run(feedCtx) })
 	loops.Go(func() error { return s.group.keep(live) })
-	loops.Go(func() error { return s.group.show(live) })
-	loops.Go(func() error {
-		err := s.group.watch(live)
-		cancel(err)
-		return err
-	})
+	for _, loop := range []func(context.Context) error{s.group.show, s.group.watch} {
+		loops.Go(func() error {
+			err := loop(live)
+			cancel(err)
+			return err
+		})
+	}
 	<-live.Done()
 	s.group.leave(ctx)
 	err = workers.Wait()
@@ -260,10 +261,10 @@ func (s *Sink) warn(what string, err error) {
 }
 
 // sameTopic checks that the topic is the one that the sink began with: offsets of one that was made again mean something else.
-func (s *Sink) sameTopic(ctx context.Context, in *startInput) error {
+func (s *Sink) sameTopic(ctx context.Context, partition int32) error {
 	t, err := kafka.Describe(ctx, s.adm, s.topic.Name)
 	if err == nil && t.ID != s.topic.ID {
-		err = in.otherLog("topic %s was deleted and made again", s.topic.Name)
+		err = otherLog(partition, "topic %s was deleted and made again", s.topic.Name)
 	}
 	return err
 }

@@ -101,16 +101,18 @@ func (in *startInput) refuse(hint, format string, args ...any) error {
 	return &StartError{Partition: in.partition, Why: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-func (in *startInput) otherLog(format string, args ...any) error {
-	return in.refuse("give the sink another name and an empty target, or bring the old topic back",
-		"the target was filled from another log: "+format, args...)
+func otherLog(partition int32, format string, args ...any) error {
+	return &StartError{
+		Partition: partition, Why: "the target was filled from another log: " + fmt.Sprintf(format, args...),
+		Hint: "give the sink another name and an empty target, or bring the old topic back",
+	}
 }
 
 // sameLog checks that what lies in the target was written from this topic.
 func (in *startInput) sameLog() error {
 	check := func(topicID string, partition int32) error {
 		if topicID != in.topicID {
-			return in.otherLog("topic id %s, this is %s", topicID, in.topicID)
+			return otherLog(in.partition, "topic id %s, this is %s", topicID, in.topicID)
 		}
 		if partition != in.partition {
 			return in.refuse("the number of partitions of a log never changes: give the sink another name and an empty target",

@@ -367,12 +367,20 @@ func TestRefusedStarts(t *testing.T) {
 	})
 
 	t.Run("another log", func(t *testing.T) {
+		cfg := r.config()
+		cfg.Name, cfg.ExistingKeys = "running", ExistingReplace
+		runs := r.start(cfg)
+		r.same(runs)
 		if _, err := adm.DeleteTopics(t.Context(), topic); err != nil {
 			t.Fatal(err)
 		}
 		l := r.lane()
 		l.snapshot()
-		err := r.start(r.config()).await()
+		err := runs.await()
+		if e := (*StartError)(nil); !errors.As(err, &e) || !strings.Contains(e.Why, "made again") {
+			t.Fatalf("the sink that ran: %v", err)
+		}
+		err = r.start(r.config()).await()
 		if e := (*StartError)(nil); !errors.As(err, &e) || !strings.Contains(e.Why, "topic id") {
 			t.Fatalf("got %v", err)
 		}

@@ -288,7 +288,7 @@ func (w *worker) plan(ctx context.Context) (startPlan, []slot.Slot, error) {
 		topic: w.s.topic.Name, topicID: w.s.topic.ID, partition: w.partition, slots: w.slots, owner: w.ownerOf, group: GroupName(w.s.cfg.Name),
 		hold: w.s.cfg.ExpiryHold, single: w.shape.single, databases: w.shape.databases(),
 	}
-	err := w.s.sameTopic(ctx, &in)
+	err := w.s.sameTopic(ctx, w.partition)
 	if err != nil {
 		return startPlan{}, nil, err
 	}

@@ -49,7 +49,7 @@ type Config struct {
 	// CommitInterval (20 ms) is the longest that a write waits for others before a commit, MaxCommitInterval (200 ms)
 	// the same under backlog.
 	CommitInterval, MaxCommitInterval time.Duration
-	// Commits bounds the transactions per second of all lanes of a worker; shared. 200/s by default.
+	// Commits bounds the transactions per second of all lanes of a worker; shared. 400/s by default.
 	Commits *rate.Limiter
 	// TransactionTimeout after which Kafka gives up a transaction of ours that hangs, 30 s by default.
 	TransactionTimeout time.Duration
@@ -74,7 +74,7 @@ const (
 	defaultLinkTimeout        = 60 * time.Second
 	defaultCommitInterval     = 20 * time.Millisecond
 	defaultMaxCommitInterval  = 200 * time.Millisecond
-	defaultCommitsPerSecond   = 200
+	defaultCommitsPerSecond   = 400
 	defaultTransactionTimeout = 30 * time.Second
 	defaultMaxUnitBytes       = 256 << 20
 	defaultSpoolMemoryBytes   = 48 << 20

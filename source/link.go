@@ -23,6 +23,11 @@ const (
 	settled = 30 * time.Second
 	// flowed is the same for a session that has brought some of the stream.
 	flowed = time.Second
+	// The link looks so often for more while its lane waits for a transaction, within these bounds.
+	pausesPerWait      = 8
+	minPause, maxPause = time.Millisecond, 50 * time.Millisecond
+	// littleBytes: a read that brings more shows that there is no time to rest.
+	littleBytes = receiveBytes / 16
 )
 
 // link follows one shard: it connects to whichever node is its master, or to a replica of that one, and fills the spool.
@@ -46,6 +51,7 @@ type link struct {
 	flowing        atomic.Bool // this session has received some of the stream
 	lastRead       time.Time   // of the stream, in any session; run's goroutine alone
 	cancel         atomic.Pointer[context.CancelCauseFunc]
+	pause          atomic.Int64 // between two reads that bring little; a time.Duration
 	// behind: not all that was received may be acknowledged, see single.go.
 	behind  atomic.Bool
 	breaker breaker // of run's goroutine
@@ -105,6 +111,16 @@ func (l *link) commit(at event.Position, now bool) {
 		default:
 		}
 	}
+}
+
+// pace tells the link how long the lane had to wait for its last transaction. Where it waits, it is no use to read each
+// command by itself: a read costs more than all else that is done for a small one.
+func (l *link) pace(waited time.Duration) {
+	pause := min(waited/pausesPerWait, maxPause)
+	if pause < minPause {
+		pause = 0
+	}
+	l.pause.Store(int64(pause))
 }
 
 // session is one connection: handshake, perhaps a snapshot, then the stream until something breaks.
@@ -259,6 +275,12 @@ func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Off
 			at, rest = at+event.Offset(len(piece)), rest[len(piece):]
 		}
 		l.status.received(int64(n))
+		if pause := time.Duration(l.pause.Load()); pause > 0 && n < littleBytes {
+			select {
+			case <-ctx.Done(): // the next read says so
+			case <-time.After(pause):
+			}
+		}
 	}
 }
 

@@ -45,6 +45,7 @@ type publisher struct {
 	ends   []atomic.Int64 // Kafka offset behind the last record of ours, by partition
 	failed atomic.Pointer[error]
 
+	admitted  bool // the budget has a transaction for us
 	open      bool
 	bytes     int
 	records   int
@@ -164,7 +165,9 @@ func (p *publisher) stream(ctx context.Context, sec spool.Section) error {
 	reader := p.unitsAt(sec)
 	for {
 		var empty bool
-		p.settle()
+		if err := p.admit(); err != nil {
+			return err
+		}
 		closed, err := p.gate.pass(func(epoch uint64) (event.Position, error) {
 			if epoch != p.epoch {
 				p.epoch = epoch

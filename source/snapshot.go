@@ -170,7 +170,9 @@ func (s *passage) progress() error {
 	if err := s.p.progress(max(s.n, s.skip)); err != nil {
 		return err
 	}
-	s.p.settle()
+	if err := s.p.admit(); err != nil {
+		return err
+	}
 	if err := s.p.relieve(spool.Place{Section: s.sec.Number, Byte: s.reader.Consumed()}); err != nil {
 		return err
 	}

@@ -69,11 +69,31 @@ func (p *publisher) begin() bool {
 	return true
 }
 
-// settle waits until another transaction can begin, and is not called while the link waits for us.
-func (p *publisher) settle() {
-	if !p.open {
-		kafka.AwaitMarkers(p.work, p.cl, offsets.TransactionalID(p.cfg.Connector, p.shard), p.ended)
+// admit waits until another transaction may begin and has its place in the worker's budget: what comes meanwhile is a part
+// of it. It is not called while the link waits for us.
+func (p *publisher) admit() error {
+	if p.open {
+		return nil
 	}
+	kafka.AwaitMarkers(p.work, p.cl, offsets.TransactionalID(p.cfg.Connector, p.shard), p.ended)
+	err := p.takePlace()
+	p.waits.end()
+	return err
+}
+
+// takePlace waits for a place in the budget, which all lanes of the worker share, if the lane has none.
+func (p *publisher) takePlace() error {
+	if p.admitted {
+		return nil
+	}
+	p.waits.begin("the worker's budget of transactions (commit.rate.max)")
+	begun := time.Now()
+	if err := p.cfg.Commits.Wait(p.work); err != nil {
+		return fmt.Errorf("wait for the budget of transactions: %w", err)
+	}
+	p.link.pace(time.Since(begun))
+	p.admitted = true
+	return nil
 }
 
 // promise: the client commits what succeeded, so one failed record has to fail the whole transaction.
@@ -111,11 +131,10 @@ func (p *publisher) commit() error {
 }
 
 func (p *publisher) commitAs(next offsets.Position, b *offsets.Boundary) error {
-	// The budget is shared by all lanes of the worker; waiting for it gathers more in the spool.
-	p.waits.begin("the worker's budget of transactions (commit.rate.max)")
-	if err := p.cfg.Commits.Wait(p.work); err != nil {
-		return fmt.Errorf("wait for the budget of transactions: %w", err)
+	if err := p.takePlace(); err != nil {
+		return err
 	}
+	p.admitted = false
 	next.TopicID, next.TimeMs = p.topic.ID, time.Now().UnixMilli()
 	next.Marks, next.Ends, next.Wrote, next.Chunks = map[int32]event.Mark{}, map[int32]int64{}, nil, map[int32]uint32{}
 	for i := range p.em.marks {

@@ -84,7 +84,7 @@ What these figures do not have in them:
   faster than it is published, ` + "`spool.disk.bytes`" + ` for each shard at most.
 - Retention has to reach back over the longest time that a sink may be away, and over a snapshot with all that is written while
   it is taken and applied.
-- A worker ends at most ` + "`commit.rate.max`" + ` transactions per second, 200 by default: with many shards on one worker that is what
+- A worker ends at most ` + "`commit.rate.max`" + ` transactions per second, 400 by default: with many shards on one worker that is what
   latency at small rates is made of.
 - Another target is another sink, with its own workers; the source and the log are there once.
 `

@@ -23,11 +23,13 @@ import (
 // has the source's own way to take the mark in it, and nobody polls: the one who looks costs what is measured nothing.
 const (
 	markInterval  = 10 * time.Millisecond
-	latencyWarmup = 10 * time.Second
 	markTimeout   = 30 * time.Second
 	latencyTick   = 2 * time.Millisecond // of the load beside it
 	latencyPrefix = "latency:"
 )
+
+// latencyWarmup is how long the load has run when marks begin to count.
+var latencyWarmup = 10 * time.Second
 
 // newHistogram counts microseconds up to ten minutes, to three digits.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 600_000_000, 3) }

@@ -33,6 +33,9 @@ type Config struct {
 	Dir  string // everything it keeps; that of an earlier run brings its data back; required
 	Port int    // default: a free one
 	Heap string // of the Java machine; default: "512m"
+	// Optimized has the Java machine compile its code as well as it can, for measurements. A broker of a test lives too
+	// short for that to pay: its first minute takes most of a core.
+	Optimized bool
 
 	// ExtraProps are more lines of server.properties; they win over ours.
 	ExtraProps map[string]string
@@ -131,7 +134,7 @@ func (b *Broker) Restart(ctx context.Context) error {
 		offset = info.Size()
 	}
 	p, err := proc.Start(proc.Config{
-		Name: "kafka", Path: "java", Args: append(b.java("-XX:+UseG1GC"), "kafka.Kafka", b.properties()), Env: b.clock, Dir: b.cfg.Dir, LogPath: b.LogPath(),
+		Name: "kafka", Path: "java", Args: append(b.java(), "kafka.Kafka", b.properties()), Env: b.clock, Dir: b.cfg.Dir, LogPath: b.LogPath(),
 	})
 	if err != nil {
 		return err
@@ -146,7 +149,11 @@ func (b *Broker) Restart(ctx context.Context) error {
 func (b *Broker) properties() string { return filepath.Join(b.cfg.Dir, "server.properties") }
 
 // java returns the arguments up to the class to run.
-func (b *Broker) java(flags ...string) []string {
+func (b *Broker) java() []string {
+	flags := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"}
+	if b.cfg.Optimized {
+		flags = []string{"-XX:+UseG1GC"}
+	}
 	return append(flags, "-Xmx"+b.cfg.Heap, "-Xms64m",
 		"-Dlog4j2.configurationFile="+filepath.Join(b.cfg.Dir, "log4j2.properties"), "-cp", filepath.Join(b.libs, "*"))
 }
@@ -185,9 +192,7 @@ func (b *Broker) format(ctx context.Context) error {
 	_, _ = rand.Read(id) // never fails
 	// the tool takes a leading "-" for an option
 	cluster := cmp.Or(b.cfg.clusterID, "R"+base64.RawURLEncoding.EncodeToString(id)[1:])
-	// a Java machine that lives for a second: compiling its code well does not pay
-	args := append(b.java("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
-		"kafka.tools.StorageTool", "format", "-t", cluster, "-c", b.properties())
+	args := append(b.java(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", b.properties())
 	if out, err := exec.CommandContext(ctx, "java", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("format kafka folder %s: %w\n%s", data, err, out)
 	}

@@ -86,7 +86,7 @@ func (r *run) all(ctx context.Context, flags, patterns []string) error {
 		err = r.test(ctx, append(slices.Clone(args), plain...))
 	}
 	if len(servers) > 0 {
-		err = errors.Join(err, r.test(ctx, append(append(args, "-p=1", fmt.Sprint("-parallel=", atOnce*runtime.NumCPU())), servers...)))
+		err = errors.Join(err, r.test(ctx, append(append(args, "-p=2", fmt.Sprint("-parallel=", atOnce*runtime.NumCPU())), servers...)))
 	}
 	return err
 }
