@@ -151,6 +151,8 @@ func (c *Config) Validate() error {
 type budget struct {
 	spool, producer int64
 	chunk           int // of a value or unit that is too large for one record
+	// buffer is what is read in one go from the link, and from the spool; arena is a piece of memory for records.
+	buffer, arena int
 }
 
 const (
@@ -159,13 +161,19 @@ const (
 	maxProducerBytes = 16 << 20
 	minChunkBytes    = 128 << 10
 	maxChunkBytes    = 1 << 20
+	minBufferBytes   = 32 << 10
+	buffersPerSpool  = 64
+	arenasPerShard   = 16
 )
 
 func (c *Config) budget(shards int) budget {
 	n := int64(max(shards, 1))
+	producer := min(max(c.ProducerBytes/n, minProducerBytes), maxProducerBytes)
 	return budget{
 		spool:    max(c.SpoolMemoryBytes/n, minSpoolBytes),
-		producer: min(max(c.ProducerBytes/n, minProducerBytes), maxProducerBytes),
+		producer: producer,
+		buffer:   int(min(max(c.SpoolMemoryBytes/n/buffersPerSpool, minBufferBytes), receiveBytes)),
+		arena:    int(producer / arenasPerShard),
 		chunk:    int(min(max(c.ProducerBytes/n/chunksInFlight, minChunkBytes), maxChunkBytes)),
 	}
 }

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,16 +23,18 @@ const (
 // arena hands out memory for records in large pieces: a record is let go of when Kafka has it, and with the last one of
 // a piece the piece.
 type arena struct {
+	piece   int // bytes; 0 is arenaBytes
 	free    []byte
 	records []kgo.Record
 }
 
 func (a *arena) bytes(n int) []byte {
 	if n > len(a.free) {
-		if n > arenaBytes/4 {
+		piece := cmp.Or(a.piece, arenaBytes)
+		if n > piece/4 {
 			return make([]byte, n)
 		}
-		a.free = make([]byte, arenaBytes)
+		a.free = make([]byte, piece)
 	}
 	b := a.free[:n:n]
 	a.free = a.free[n:]

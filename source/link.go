@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ const (
 	pausesPerWait      = 8
 	minPause, maxPause = time.Millisecond, 50 * time.Millisecond
 	// littleBytes: a read that brings more shows that there is no time to rest.
-	littleBytes = receiveBytes / 16
+	littleBytes = minBufferBytes / 4
 )
 
 // link follows one shard: it connects to whichever node is its master, or to a replica of that one, and fills the spool.
@@ -52,6 +53,7 @@ type link struct {
 	lastRead       time.Time   // of the stream, in any session; run's goroutine alone
 	cancel         atomic.Pointer[context.CancelCauseFunc]
 	pause          atomic.Int64 // between two reads that bring little; a time.Duration
+	buffer         int          // bytes of the stream that are read in one go
 	// behind: not all that was received may be acknowledged, see single.go.
 	behind  atomic.Bool
 	breaker breaker // of run's goroutine
@@ -253,7 +255,7 @@ func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.
 
 // stream spools what comes behind offset at.
 func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Offset) error {
-	buf := make([]byte, receiveBytes)
+	buf := make([]byte, cmp.Or(l.buffer, receiveBytes))
 	for {
 		n, err := c.receive(l.cfg.LinkTimeout, buf)
 		if err != nil {

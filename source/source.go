@@ -226,7 +226,7 @@ func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, 
 	s.mu.Unlock()
 
 	gate := newGate()
-	lk := &link{cfg: &s.cfg, limit: limit, spool: sp, gate: gate, status: sh.status, log: log, wake: make(chan struct{}, 1)}
+	lk := &link{cfg: &s.cfg, limit: limit, spool: sp, gate: gate, status: sh.status, log: log, wake: make(chan struct{}, 1), buffer: s.budget.buffer}
 	lk.breaker = breaker{max: s.cfg.ResyncMax, pause: s.cfg.ResyncPause}
 	lk.locate = func(ctx context.Context) (place, error) { return s.locate(ctx, sh) }
 	ln := &lane{

@@ -92,6 +92,7 @@ type unitReader struct {
 	passed  bool      // the unit at pos was not kept at first: it is large
 	passing bool      // what is scanned is not kept: buf holds the newest of it alone
 	large   int64     // size of the unit that was scanned last
+	room    int       // of buf to begin with
 	buf     []byte
 	pos     int          // of the next unit in buf
 	off     event.Offset // at pos
@@ -106,7 +107,7 @@ type stampAt struct {
 }
 
 func newUnitReader(src unitBytes, at event.Offset, maxBytes int) *unitReader {
-	return &unitReader{src: src, off: at, maxBytes: maxBytes, buf: make([]byte, 0, unitBufferBytes)}
+	return &unitReader{src: src, off: at, maxBytes: maxBytes, room: unitBufferBytes}
 }
 
 // next returns the next unit. spool.ErrEmpty says that it has not arrived whole; io.EOF that the section ends here.
@@ -251,7 +252,7 @@ func (r *unitReader) fill() error {
 	if r.pos > 0 {
 		rest := r.buf[r.pos:]
 		if len(rest) == 0 && cap(r.buf) > keepBufferBytes {
-			r.buf = make([]byte, 0, unitBufferBytes)
+			r.buf = nil
 		}
 		r.buf = append(r.buf[:0], rest...)
 		r.pos = 0
@@ -263,7 +264,10 @@ func (r *unitReader) fill() error {
 		r.buf = r.buf[:0]
 	}
 	have := len(r.buf)
-	if have == cap(r.buf) {
+	switch {
+	case cap(r.buf) == 0:
+		r.buf = make([]byte, 0, r.room)
+	case have == cap(r.buf):
 		if have >= r.maxBytes {
 			return r.tooLarge()
 		}

@@ -77,7 +77,7 @@ func (c *contest) profile() *profile {
 	return p
 }
 
-// end writes what each process did since profile, as text.
+// end writes what each process did since profile, and what its memory holds, as text.
 func (p *profile) end(caseName string) error {
 	if p.sys == nil || p.err != nil {
 		return p.err
@@ -97,12 +97,18 @@ func (p *profile) end(caseName string) error {
 		if err := os.Rename(raw, path+".pprof"); err != nil {
 			return err
 		}
-		out, err := exec.Command("go", "tool", "pprof", "-top", "-nodecount=80", path+".pprof").Output() //nolint:noctx // short
-		if err != nil {
-			return fmt.Errorf("write profile as text: %w", err)
-		}
-		if err := os.WriteFile(path+".txt", out, 0o644); err != nil {
+		heap := strings.TrimSuffix(raw, ".pprof") + ".heap"
+		if err := os.Rename(heap, path+".heap"); err != nil {
 			return err
+		}
+		for kind, report := range map[string]string{".pprof": ".txt", ".heap": ".heap.txt"} {
+			out, err := exec.Command("go", "tool", "pprof", "-top", "-nodecount=80", path+kind).Output() //nolint:noctx // short
+			if err != nil {
+				return fmt.Errorf("write profile as text: %w", err)
+			}
+			if err := os.WriteFile(path+report, out, 0o644); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -88,6 +88,9 @@ func handshakeHint(err error) string {
 	return "does this port speak TLS, and does the server want a certificate of ours?"
 }
 
+// clientBufferBytes is small, as what is asked and answered: a worker with many shards has many connections.
+const clientBufferBytes = 4 << 10
+
 // Client returns a client for administration: RESP2, authenticated, without a name or library of its own on the
 // server, and without retries, which are the caller's decision. It connects at its first command. The caller closes it.
 func (d *Dialer) Client(addr string) *redis.Client { return d.ClientOf(addr, 0) }
@@ -112,6 +115,8 @@ func (d *Dialer) ClientOf(addr string, db int) *redis.Client {
 		WriteTimeout:             d.timeout(),
 		ContextTimeoutEnabled:    true,
 		PoolSize:                 4,
+		ReadBufferSize:           clientBufferBytes,
+		WriteBufferSize:          clientBufferBytes,
 	})
 }
 
