@@ -7,7 +7,7 @@
 // # Goroutines
 //
 //	Run            assembles, waits, and gives everything back in the end
-//	feed.run       polls Kafka and fills a bounded queue per partition; a full queue pauses its partition
+//	feed.run       polls Kafka and fills bounded queues, one for each partition
 //	group.keep     proves membership each second: the lease
 //	group.show     commits positions each second, as a lag display
 //	group.watch    listens to the group's client

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,15 +18,26 @@ import (
 //
 // One goroutine polls and does all adding and removing between two polls, so that no record of an old position can reach
 // a queue that was set to another.
+//
+// While the queues are full nothing is polled. A partition is paused only so that others do not wait for it: a fetch that is
+// under way does not learn of a partition that goes on, and waits for as long as fetchMaxWait where the others have nothing.
 type feed struct {
-	cl    *kgo.Client
-	topic string
+	cl     *kgo.Client
+	topic  string
+	budget int64 // bytes for all queues
+	// observe reads the ends of the log, of all partitions.
+	observe func(context.Context)
 
-	mu     sync.Mutex
-	queues map[int32]*queue
-	seeks  []seek
-	wake   context.CancelFunc // ends the poll that is under way; nil if none is
-	budget int                // bytes for all queues
+	mu    sync.Mutex
+	seeks []seek
+	wake  context.CancelFunc // ends the poll that is under way; nil if none is
+
+	queues map[int32]*queue // of the polling goroutine
+	held   atomic.Int64     // bytes in queues that are not paused
+	paused atomic.Int64     // queues that are
+	room   chan struct{}    // bound 1: held has fallen
+
+	observed time.Time // of the polling goroutine
 }
 
 // seek asks for a partition to be read from an offset, or no more if queue is nil.
@@ -43,20 +55,22 @@ type queue struct {
 
 	mu      sync.Mutex
 	records []*kgo.Record
-	bytes   int
-	limit   int
+	bytes   int64
+	next    int64 // offset behind the last record; written by the polling goroutine
+	limit   int64
 	paused  bool
+	closed  bool // nobody takes from it any more
 	err     error
 	ready   chan struct{} // bound 1: something has changed
 }
 
-func newFeed(cl *kgo.Client, topic string, budget int) *feed {
-	return &feed{cl: cl, topic: topic, queues: map[int32]*queue{}, budget: budget}
+func newFeed(cl *kgo.Client, topic string, budget int, observe func(context.Context)) *feed {
+	return &feed{cl: cl, topic: topic, queues: map[int32]*queue{}, budget: int64(budget), observe: observe, room: make(chan struct{}, 1)}
 }
 
 // open starts reading a partition at an offset, in place of where it was read before.
 func (f *feed) open(partition int32, offset int64, logEnd *atomic.Int64) *queue {
-	q := &queue{feed: f, partition: partition, logEnd: logEnd, ready: make(chan struct{}, 1)}
+	q := &queue{feed: f, partition: partition, logEnd: logEnd, next: offset, ready: make(chan struct{}, 1)}
 	f.ask(seek{partition, q, offset})
 	return q
 }
@@ -80,7 +94,12 @@ func (f *feed) run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-const pollWait = time.Second
+const (
+	pollWait = time.Second
+	roomWait = 20 * time.Millisecond
+	// fetchEndsEvery is how often the ends of the log are asked for while nothing is fetched, which tells of them too.
+	fetchEndsEvery = 100 * time.Millisecond
+)
 
 func (f *feed) poll(ctx context.Context) {
 	pollCtx, cancel := context.WithTimeout(ctx, pollWait)
@@ -91,6 +110,9 @@ func (f *feed) poll(ctx context.Context) {
 	f.mu.Unlock()
 	for _, s := range seeks {
 		f.move(s)
+	}
+	if !f.hasRoom(pollCtx) {
+		return
 	}
 	fetches := f.cl.PollFetches(pollCtx)
 	f.mu.Lock()
@@ -112,13 +134,87 @@ func (f *feed) poll(ctx context.Context) {
 	})
 }
 
+// hasRoom tells whether more may be fetched, and waits for it a little.
+func (f *feed) hasRoom(ctx context.Context) bool {
+	allowed := func() int64 { return f.limit() * max(int64(len(f.queues))-f.paused.Load(), 1) }
+	if f.held.Load() < allowed() {
+		return true
+	}
+	select {
+	case <-ctx.Done():
+	case <-f.room:
+	case <-time.After(roomWait):
+		f.letPass(ctx)
+	}
+	return f.held.Load() < allowed()
+}
+
+// letPass pauses the partitions with full queues if there is one that has nothing in its queue, and more in the log.
+func (f *feed) letPass(ctx context.Context) {
+	var full, empty []*queue
+	for _, q := range f.queues {
+		q.mu.Lock()
+		switch {
+		case q.bytes == 0:
+			empty = append(empty, q)
+		case q.bytes >= q.limit && !q.paused:
+			full = append(full, q)
+		}
+		q.mu.Unlock()
+	}
+	if len(full) == 0 || len(empty) == 0 {
+		return
+	}
+	hungry := func(q *queue) bool { return q.next < q.logEnd.Load() }
+	if !slices.ContainsFunc(empty, hungry) && time.Since(f.observed) > fetchEndsEvery {
+		f.observe(ctx)
+		f.observed = time.Now()
+	}
+	if slices.ContainsFunc(empty, hungry) {
+		for _, q := range full {
+			q.pause()
+		}
+	}
+}
+
+func (q *queue) pause() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.paused || q.closed {
+		return
+	}
+	q.paused = true
+	q.feed.held.Add(-q.bytes)
+	q.feed.paused.Add(1)
+	q.feed.cl.PauseFetchPartitions(map[string][]int32{q.feed.topic: {q.partition}})
+}
+
+// goOn ends pause. Called with the lock held.
+func (q *queue) goOn() {
+	q.paused = false
+	q.feed.held.Add(q.bytes)
+	q.feed.paused.Add(-1)
+	q.feed.cl.ResumeFetchPartitions(map[string][]int32{q.feed.topic: {q.partition}})
+}
+
+// close lets go of what is left.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.paused {
+		q.goOn()
+	}
+	q.feed.held.Add(-q.bytes)
+	q.records, q.bytes, q.closed = nil, 0, true
+}
+
 // move is called between two polls only. f.queues belongs to the polling goroutine.
 func (f *feed) move(s seek) {
-	if f.queues[s.partition] != nil {
+	if old := f.queues[s.partition]; old != nil {
+		old.close()
 		f.cl.RemoveConsumePartitions(map[string][]int32{f.topic: {s.partition}})
 		delete(f.queues, s.partition)
 	}
-	f.cl.ResumeFetchPartitions(map[string][]int32{f.topic: {s.partition}})
 	if s.queue == nil {
 		return
 	}
@@ -126,7 +222,8 @@ func (f *feed) move(s seek) {
 	f.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{f.topic: {s.partition: kgo.NewOffset().At(s.offset)}})
 }
 
-func (f *feed) limit() int { return max(f.budget/max(len(f.queues), 1), minQueueBytes) }
+// limit is a queue's part of the budget.
+func (f *feed) limit() int64 { return max(f.budget/max(int64(len(f.queues)), 1), minQueueBytes) }
 
 const (
 	minQueueBytes  = 256 << 10
@@ -135,21 +232,22 @@ const (
 
 func recordBytes(r *kgo.Record) int { return len(r.Key) + len(r.Value) + recordOverhead }
 
-func (q *queue) push(records []*kgo.Record, limit int) {
+func (q *queue) push(records []*kgo.Record, limit int64) {
 	if len(records) == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.records = append(q.records, records...)
+	added := int64(0)
 	for _, r := range records {
-		q.bytes += recordBytes(r)
+		added += int64(recordBytes(r))
 	}
-	q.limit = limit
-	if q.bytes > limit && !q.paused {
-		q.paused = true
-		q.feed.cl.PauseFetchPartitions(map[string][]int32{q.feed.topic: {q.partition}})
+	q.bytes += added
+	if !q.paused {
+		q.feed.held.Add(added)
 	}
+	q.limit, q.next = limit, records[len(records)-1].Offset+1
 	q.signal()
 }
 
@@ -177,10 +275,27 @@ func (q *queue) take() (*kgo.Record, error) {
 	r := q.records[0]
 	q.records[0] = nil
 	q.records = q.records[1:]
-	q.bytes -= recordBytes(r)
-	if q.paused && q.bytes < q.limit/2 {
-		q.paused = false
-		q.feed.cl.ResumeFetchPartitions(map[string][]int32{q.feed.topic: {q.partition}})
+	n := int64(recordBytes(r))
+	q.bytes -= n
+	switch {
+	case !q.paused:
+		q.feed.took(n)
+	case q.bytes < q.limit/2:
+		q.goOn()
 	}
 	return r, nil
 }
+
+// took tells of bytes that have left a queue. Every record comes by here, so the poll is not told of each.
+func (f *feed) took(n int64) {
+	after := f.held.Add(-n)
+	if after/roomStep == (after+n)/roomStep {
+		return
+	}
+	select {
+	case f.room <- struct{}{}:
+	default:
+	}
+}
+
+const roomStep = 64 << 10

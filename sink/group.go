@@ -344,7 +344,7 @@ func (g *group) commit(ctx context.Context, partitions []int32) {
 // observeLog checks that the topic is still the one that we began with, and reads the ends of the log. Partitions that are
 // read mostly hear of both by themselves; those of a topic that is deleted and made again may wait for ever, without an error.
 func (g *group) observeLog(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, commitInterval)
+	ctx, cancel := context.WithTimeout(ctx, g.lease.length)
 	defer cancel()
 	partitions := g.partitions()
 	shown := int32(0) // the group may have taken all of them back, as those of a topic that is gone
@@ -354,14 +354,6 @@ func (g *group) observeLog(ctx context.Context) error {
 	if err := g.s.sameTopic(ctx, shown); classOf(err) == Stop {
 		return err
 	}
-	ends, err := g.adm.ListCommittedOffsets(ctx, g.s.topic.Name)
-	if err != nil {
-		return nil //nolint:nilerr // the next look may see them
-	}
-	for _, p := range partitions {
-		if o, ok := ends.Lookup(g.s.topic.Name, p); ok && o.Err == nil {
-			g.s.statOf(p).end.Store(o.Offset)
-		}
-	}
+	g.s.observeEnds(ctx)
 	return nil
 }

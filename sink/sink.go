@@ -116,7 +116,7 @@ func (s *Sink) runAll(ctx context.Context) error {
 		return err
 	}
 	defer cl.Close()
-	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes/4)
+	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes/4, s.observeEnds)
 
 	// The workers' errors end everything; ctx ends all but the workers, which group.leave stops in good order.
 	workers, workersCtx := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -285,6 +285,21 @@ func (s *Sink) logBounds(ctx context.Context, partition int32) (begin, end int64
 		return 0, 0, fmt.Errorf("find bounds of %s/%d: %w", s.topic.Name, partition, errors.Join(err, kafka.ErrNoTopic))
 	}
 	return from.Offset, to.Offset, nil
+}
+
+// observeEnds reads the ends of the log in the partitions that are ours.
+func (s *Sink) observeEnds(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, commitInterval)
+	defer cancel()
+	ends, err := s.adm.ListCommittedOffsets(ctx, s.topic.Name)
+	if err != nil {
+		return
+	}
+	for _, p := range s.group.partitions() {
+		if o, ok := ends.Lookup(s.topic.Name, p); ok && o.Err == nil {
+			s.statOf(p).end.Store(o.Offset)
+		}
+	}
 }
 
 // boundaries are the newest complete snapshots that reach into the partition. unready tells that a shard there has none.
