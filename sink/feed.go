@@ -223,12 +223,9 @@ func (f *feed) move(s seek) {
 }
 
 // limit is a queue's part of the budget.
-func (f *feed) limit() int64 { return max(f.budget/max(int64(len(f.queues)), 1), minQueueBytes) }
+func (f *feed) limit() int64 { return f.budget / max(int64(len(f.queues)), 1) }
 
-const (
-	minQueueBytes  = 256 << 10
-	recordOverhead = 200 // of a kgo.Record in memory
-)
+const recordOverhead = 200 // of a kgo.Record in memory
 
 func recordBytes(r *kgo.Record) int { return len(r.Key) + len(r.Value) + recordOverhead }
 

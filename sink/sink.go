@@ -108,8 +108,8 @@ func (s *Sink) runAll(ctx context.Context) error {
 		kgo.FetchMaxWait(fetchMaxWait),
 		// A quarter of the budget is for what is in the queues, one for what the client fetches ahead, one for what that
 		// grows to when it is unpacked, and one for batches that are being applied.
-		kgo.FetchMaxBytes(int32(min(max(s.cfg.FetchBytes/4/maxConcurrentFetches, minQueueBytes), maxFetchBytes))),
-		kgo.FetchMaxPartitionBytes(int32(min(max(s.cfg.FetchBytes/8/maxConcurrentFetches, minQueueBytes), maxFetchBytes))),
+		kgo.FetchMaxBytes(int32(min(max(s.cfg.FetchBytes/4/maxConcurrentFetches, minFetchBytes), maxFetchBytes))),
+		kgo.FetchMaxPartitionBytes(int32(min(max(s.cfg.FetchBytes/8/maxConcurrentFetches, minFetchBytes), maxFetchBytes))),
 		kgo.MaxConcurrentFetches(maxConcurrentFetches),
 	)
 	if err != nil {
@@ -162,6 +162,7 @@ func (s *Sink) batchBytes() int {
 const (
 	minBatchBytes        = 64 << 10
 	fetchMaxWait         = 2 * time.Second
+	minFetchBytes        = 256 << 10
 	maxFetchBytes        = 32 << 20
 	maxConcurrentFetches = 4
 	topicPoll            = 500 * time.Millisecond

@@ -22,19 +22,22 @@ const (
 	bufferAfter  = time.Second // how long the load goes on behind the snapshot
 )
 
-// rdbChannel are the options that let a master send its snapshot by a channel of its own.
-var rdbChannel = map[string][]string{
-	"redis-8.0":  {"--repl-rdb-channel", "yes"},
-	"redis-8.6":  {"--repl-rdb-channel", "yes"},
-	"valkey-8.0": {"--dual-channel-replication-enabled", "yes"},
-	"valkey-8.1": {"--dual-channel-replication-enabled", "yes"},
-	"valkey-9.1": {"--dual-channel-replication-enabled", "yes"},
+// A master from Redis 8.0 on sends a replica its snapshot by a channel of its own if both know how, and then has to buffer
+// next to nothing. Valkey does so from 8.0 on where it is configured to, which a version with this suffix asks for.
+const withChannel = "+channel"
+
+func bufferServer(version string) serverVersion {
+	name, ok := strings.CutSuffix(version, withChannel)
+	if !ok {
+		return serverVersion{name: name}
+	}
+	return serverVersion{name, []string{"--dual-channel-replication-enabled", "yes"}}
 }
 
 // buffers measures what a master has to hold back for its replica while it sends a snapshot under load.
 func (b *bench) buffers(ctx context.Context) error {
 	for _, version := range b.cfg.versions {
-		on := setup{name: "buffer-" + version, version: serverVersion{version, rdbChannel[version]}, systems: b.systems(false)}
+		on := setup{name: "buffer-" + version, version: bufferServer(version), systems: b.systems(false)}
 		if err := b.compete(ctx, on, bufferUnderLoad); err != nil {
 			return err
 		}
@@ -43,18 +46,14 @@ func (b *bench) buffers(ctx context.Context) error {
 }
 
 func (b *bench) caseBuffer(version string) string {
-	channel := ""
-	if rdbChannel[version] != nil {
-		channel = ", RDB channel on"
-	}
-	return fmt.Sprintf("The master's output buffer in a snapshot of %s strings under %s writes/s: %s%s", count(b.cfg.keys), count(bufferRate), version, channel)
+	return fmt.Sprintf("The master's output buffer in a snapshot of %s strings under %s writes/s: %s", count(b.cfg.keys), count(bufferRate), version)
 }
 
 // unlimited is the limit of a replica's output buffer: how large it would become is what is asked.
 const unlimited = "replica 0 0 0"
 
 func bufferUnderLoad(ctx context.Context, c *contest) error {
-	caseName := c.caseBuffer(c.on.version.name)
+	caseName := c.caseBuffer(strings.TrimPrefix(c.on.name, "buffer-"))
 	c.say("%s: %s", caseName, c.name)
 	if err := fillStrings(c.cfg.keys).write(ctx, c.source); err != nil {
 		return err

@@ -48,7 +48,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	f.IntVar(&c.partitions, "partitions", 32, "partitions of the topic")
 	numbersVar(f, &c.rates, "rates", "10000,50000", "writes per second while latency is measured")
 	numbersVar(f, &c.shards, "shards", "3,16,64", "numbers of masters that the cost of a command is measured with")
-	f.StringVar(&versions, "versions", "redis-7.0,redis-8.0,valkey-8.1", "versions for the master's buffer; one that cannot be had here is left out")
+	f.StringVar(&versions, "versions", "redis-7.0,redis-8.0,valkey-8.1,valkey-8.1"+withChannel, "versions for the master's buffer; one that cannot be had here is left out")
 	f.DurationVar(&c.latency, "latency", 10*time.Second, "how long latency, and cost by shards, are measured")
 	f.DurationVar(&latencyWarmup, "warmup", latencyWarmup, "how long the same load runs before, which is not counted: a broker's first minute is slow")
 	f.DurationVar(&c.idle, "idle", 10*time.Second, "how long idleness is measured")
@@ -205,7 +205,7 @@ func measureRuns(ctx context.Context, cfg config) (all results, others series, e
 // installed are the versions that can be had here.
 func installed(ctx context.Context, versions []string) (all []string) {
 	for _, v := range versions {
-		if _, err := redistest.BinDir(ctx, v); err != nil {
+		if _, err := redistest.BinDir(ctx, bufferServer(v).name); err != nil {
 			fmt.Fprintf(os.Stderr, "%s is left out: %v\n", v, err)
 			continue
 		}
