@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestAMasterThatHangsHoldsNoOtherPartitionBack(t *testing.T) {
 	largeWrites(l, 60, 0, 2000)
 	other := fmt.Sprintf("{%s}:other", slot.Tag(16000))
 	for n := range 20 {
-		value := fmt.Sprint(n)
+		value := strconv.Itoa(n)
 		l.commit(func() { l.do([]string{"SET", other, value}) })
 		err := testkit.Poll(t.Context(), 4*time.Second, func() error {
 			if got := r.target.Masters()[2].Client().Get(t.Context(), other).Val(); got != value {

@@ -64,13 +64,20 @@ func (w *worker) markRun(s slot.Slot, m watermark) *run {
 	return &run{slot: s, mark: &m, units: []*unit{{offset: noneDone, slot: s, key: key, commands: cmd, count: 1, blind: true}}}
 }
 
-// idle looks after the target while nothing is to be done: the watermarks are read, so that a target that lost them is
-// noticed, and connections are kept alive, and written where they say less than we know.
+// idle looks after the target while nothing is to be done: the watermarks are read every idleLook, so that a target that lost
+// them is noticed, and connections are kept alive, and written where they say less than we know.
 func (w *worker) idle(ctx context.Context) error {
 	if err := w.checkImport(); err != nil {
 		return w.recover(ctx, err)
 	}
 	stale := w.marksDue || len(w.written) == 0
+	for _, m := range w.written {
+		stale = stale || m.applied != w.next || m.restart != w.in.restart(w.next) || m.sent != w.at
+	}
+	if !stale && time.Since(w.looked) < idleLook {
+		return nil
+	}
+	w.looked = time.Now()
 	for s, m := range w.written {
 		var got string
 		if err := w.ask(s, func(r resp.Reply) error {
@@ -82,7 +89,6 @@ func (w *worker) idle(ctx context.Context) error {
 		if got != m.String() {
 			return classed(Resync, "watermark in slot %d is %q, not what was written", s, got)
 		}
-		stale = stale || m.applied != w.next || m.restart != w.in.restart(w.next) || m.sent != w.at
 	}
 	if !stale {
 		return nil

@@ -55,6 +55,7 @@ type worker struct {
 	lostMark  bool
 	marksDue  bool
 	marksTime time.Time
+	looked    time.Time // at the watermarks, while idle
 
 	// leaving are shards that are gone and have left something open, with the end of the log as of then.
 	leaving  map[event.Shard]int64
@@ -86,6 +87,7 @@ func newWorker(s *Sink, partition int32) *worker {
 
 const (
 	markInterval  = time.Second
+	idleLook      = 3 * time.Second // servers are configured to drop connections that are silent for 5 s
 	maxFenced     = 5
 	warnInterval  = 10 * time.Second
 	fencedForgive = time.Minute
