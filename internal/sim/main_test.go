@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
+	debug.SetGCPercent(gcPercent)
 	if visible {
 		os.Exit(m.Run())
 	}
@@ -56,19 +61,21 @@ type quiet struct{}
 func (quiet) Printf(context.Context, string, ...any) {}
 
 const (
-	// seedsEach is how many seeds a simulation has in a plain run, unless budget ends first.
-	seedsEach = 1000
-	budget    = 7 * time.Second
+	// sourceBudget and syncBudget are how long a plain run takes seeds for.
+	sourceBudget, syncBudget = 45 * time.Second, 30 * time.Second
 	// together is how many make one subtest, so that a panic tells about where it was.
 	together = 20
+	// gcPercent: a run leaves nothing behind, and the processes are small.
+	gcPercent = 400
 )
 
 // run is one run of a scenario, within a bubble.
 type run func(t *testing.T, seed uint64, log io.Writer) error
 
 // simulate runs the seeds that the environment asks for: REDRIVER_SIM_SEED one, with all that is logged;
-// REDRIVER_SIM_SEEDS so many from REDRIVER_SIM_FROM on. Without any, the first ones, as many as there is time for.
-func simulate(t *testing.T, run run) {
+// REDRIVER_SIM_SEEDS so many from REDRIVER_SIM_FROM on. Without any, the first ones, as many as there is time for. Each core has
+// a run of its own.
+func simulate(t *testing.T, budget time.Duration, run run) {
 	if seed, ok := number(t, "REDRIVER_SIM_SEED"); ok {
 		synctest.Test(t, func(t *testing.T) {
 			if err := run(t, seed, t.Output()); err != nil {
@@ -79,21 +86,30 @@ func simulate(t *testing.T, run run) {
 	}
 	n, asked := number(t, "REDRIVER_SIM_SEEDS")
 	if !asked {
-		n = seedsEach
+		n = math.MaxInt64
 	}
 	from, _ := number(t, "REDRIVER_SIM_FROM")
 	start := time.Now()
-	ran := uint64(0)
-	for ran < n && (asked || time.Since(start) < budget) {
-		first, last := from+ran, from+min(ran+together, n)-1
-		t.Run(fmt.Sprintf("seeds=%d-%d", first, last), func(t *testing.T) {
-			for seed := first; seed <= last; seed++ {
-				runSeed(t, seed, run)
+	var next, ran atomic.Uint64
+	for core := range runtime.GOMAXPROCS(0) {
+		t.Run(fmt.Sprint("core=", core), func(t *testing.T) {
+			t.Parallel()
+			for asked || time.Since(start) < budget {
+				first := next.Add(together) - together
+				if first >= n {
+					return
+				}
+				last := min(first+together, n) - 1
+				t.Run(fmt.Sprintf("seeds=%d-%d", from+first, from+last), func(t *testing.T) {
+					for seed := from + first; seed <= from+last; seed++ {
+						runSeed(t, seed, run)
+						ran.Add(1)
+					}
+				})
 			}
 		})
-		ran += together
 	}
-	t.Logf("%d seeds, %.1f/s", min(ran, n), float64(min(ran, n))/time.Since(start).Seconds())
+	t.Cleanup(func() { t.Logf("%d seeds, %.1f/s", ran.Load(), float64(ran.Load())/time.Since(start).Seconds()) })
 }
 
 // runSeed runs one seed.

@@ -226,4 +226,4 @@ func crashSink(w *world, r *rand.Rand) {
 	w.startSink()
 }
 
-func TestSimSync(t *testing.T) { simulate(t, runSync) }
+func TestSimSync(t *testing.T) { simulate(t, syncBudget, runSync) }

@@ -137,5 +137,5 @@ func (w *world) compareLog() error {
 }
 
 func TestSimSource(t *testing.T) {
-	simulate(t, runSource)
+	simulate(t, sourceBudget, runSource)
 }
