@@ -16,8 +16,8 @@ const saysStalled = "the spool takes no more"
 // Kafka is away, and the spool is full, or its disk cannot be used, or its folder is removed under it or between two runs:
 // the source says so and goes on by itself, with nothing lost and without a snapshot.
 //
-// Fault (source): the spool is full, its disk cannot be used, its folder is removed. The source says so and goes on by
-// itself, with nothing lost.
+// Fault (source): the spool is full, its disk is full or cannot be used, its folder is removed. The source says so and goes on
+// by itself, with nothing lost.
 func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
@@ -114,6 +114,22 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 		c.arrives()
 		if n := c.says(saysFull); n != 0 {
 			t.Errorf("%d new generations, though the master had what the spool held", n)
+		}
+	})
+	t.Run("no space left on its disk", func(t *testing.T) {
+		c.from.Stop()
+		c.from = w.RedriverOnDisk(filepath.Join(c.dir, "data"), 2<<20, "run", "--config", c.fromConfig, "--no-progress")
+		c.arrives()
+		broker.Close()
+		write(t, 8)
+		c.hears(1, "no space left on device")
+		back(t)
+		c.arrives()
+		if c.says("the spool takes bytes again") == 0 {
+			t.Error("it does not say when that is over")
+		}
+		if n := c.says(saysFull); n != 0 {
+			t.Errorf("%d new generations, though the master had what did not fit", n)
 		}
 	})
 	c.settle()

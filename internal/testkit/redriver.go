@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,14 +35,32 @@ func (w *World) Redriver(args ...string) *Redriver {
 	return w.RedriverWith(proc.Config{Args: args})
 }
 
-// RedriverWith is Redriver with environment, working directory or the like. Path is the binary's.
+// RedriverOnDisk is Redriver with a disk of its own in place of a folder: of that many bytes, seen by the process alone, and
+// empty. Linux has to allow user namespaces for it.
+func (w *World) RedriverOnDisk(folder string, bytes int64, args ...string) *Redriver {
+	w.tb.Helper()
+	binary, err := Binary()
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		w.tb.Fatal(err)
+	}
+	const script = `mount -t tmpfs -o size="$0" none "$1" && shift && exec "$@"`
+	args = append([]string{"--user", "--map-root-user", "--mount", "sh", "-c", script, strconv.FormatInt(bytes, 10), folder, binary}, args...)
+	return w.RedriverWith(proc.Config{Name: "redriver", Path: "unshare", Args: args})
+}
+
+// RedriverWith is Redriver with environment, working directory or the like. Path is the binary's by default.
 func (w *World) RedriverWith(cfg proc.Config) *Redriver {
 	w.tb.Helper()
 	binary, err := Binary()
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	cfg.Path = binary
+	if cfg.Path == "" {
+		cfg.Path = binary
+	}
 	if cfg.LogPath == "" {
 		cfg.LogPath = w.newDir("redriver") + ".log"
 	}
