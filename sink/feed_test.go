@@ -45,6 +45,8 @@ func TestFullQueuesDoNotWaitForQuietPartitions(t *testing.T) {
 }
 
 // TestAMasterThatHangsHoldsNoOtherPartitionBack: what is read for it fills all the memory there is, and the others go on.
+//
+// Fault (sink): a target node hangs, with more to be written to it than the sink has memory for. Partitions of the others go on.
 func TestAMasterThatHangsHoldsNoOtherPartitionBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, 0)
