@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,8 +20,9 @@ import (
 // One goroutine polls and does all adding and removing between two polls, so that no record of an old position can reach
 // a queue that was set to another.
 //
-// While the queues are full nothing is polled. A partition is paused only so that others do not wait for it: a fetch that is
-// under way does not learn of a partition that goes on, and waits for as long as fetchMaxWait where the others have nothing.
+// While the queues are full nothing is polled. A partition is paused only so that others do not wait for it. A fetch that is
+// under way does not learn of a partition that goes on, and waits for as long as fetchMaxWait where the others have nothing:
+// then it is given up (again).
 type feed struct {
 	cl     *kgo.Client
 	topic  string
@@ -31,13 +33,17 @@ type feed struct {
 	mu    sync.Mutex
 	seeks []seek
 	wake  context.CancelFunc // ends the poll that is under way; nil if none is
+	gone  []goneOn           // since the last poll
 
-	queues map[int32]*queue // of the polling goroutine
-	held   atomic.Int64     // bytes in queues that are not paused
-	paused atomic.Int64     // queues that are
-	room   chan struct{}    // bound 1: held has fallen
+	held   atomic.Int64  // bytes in queues that are not paused
+	total  atomic.Int64  // bytes in all of them
+	paused atomic.Int64  // queues that are
+	room   chan struct{} // bound 1: held has fallen
 
-	observed time.Time // of the polling goroutine
+	// Of the polling goroutine.
+	queues   map[int32]*queue
+	full     time.Time // since when there has been no room; zero while there is
+	observed time.Time
 }
 
 // seek asks for a partition to be read from an offset, or no more if queue is nil.
@@ -47,7 +53,15 @@ type seek struct {
 	offset    int64
 }
 
-// queue holds records that are read and not yet taken. Bound: limit bytes, and what one fetch brings on top.
+// goneOn is a queue that is no longer paused, and may be missing from a fetch under way.
+type goneOn struct {
+	*queue
+
+	at time.Time
+}
+
+// queue holds records that are read and not yet taken. All queues together hold the budget, and what one fetch brings on top;
+// twice the budget where partitions are paused.
 type queue struct {
 	feed      *feed
 	partition int32
@@ -97,6 +111,9 @@ func (f *feed) run(ctx context.Context) error {
 const (
 	pollWait = time.Second
 	roomWait = 20 * time.Millisecond
+	// goneWait is how long a fetch may bring nothing while a partition that has gone on waits for the next one, goneLong the
+	// same where it is others' fetches that bring something: each broker has its own.
+	goneWait, goneLong = 5 * time.Millisecond, 50 * time.Millisecond
 	// fetchEndsEvery is how often the ends of the log are asked for while nothing is fetched, which tells of them too.
 	fetchEndsEvery = 100 * time.Millisecond
 )
@@ -105,16 +122,26 @@ func (f *feed) poll(ctx context.Context) {
 	pollCtx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
 	f.mu.Lock()
-	seeks := f.seeks
-	f.seeks, f.wake = nil, cancel
+	seeks, gone := f.seeks, f.gone
+	f.seeks, f.gone, f.wake = nil, nil, cancel
 	f.mu.Unlock()
+	defer func() { // those that are not dealt with
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.gone = append(f.gone, gone...)
+	}()
 	for _, s := range seeks {
 		f.move(s)
 	}
 	if !f.hasRoom(pollCtx) {
 		return
 	}
+	if len(gone) > 0 {
+		time.AfterFunc(goneWait, cancel)
+	}
 	fetches := f.cl.PollFetches(pollCtx)
+	fetched := fetches.NumRecords() > 0
+	gone = slices.DeleteFunc(gone, func(g goneOn) bool { return f.queues[g.partition] != g.queue })
 	f.mu.Lock()
 	f.wake = nil
 	f.mu.Unlock()
@@ -123,6 +150,7 @@ func (f *feed) poll(ctx context.Context) {
 		if q == nil {
 			return
 		}
+		gone = slices.DeleteFunc(gone, func(g goneOn) bool { return g.queue == q })
 		if p.Err != nil && !errors.Is(p.Err, context.Canceled) && !errors.Is(p.Err, context.DeadlineExceeded) {
 			q.fail(fmt.Errorf("fetch from partition %d: %w", p.Partition, p.Err))
 			return
@@ -132,32 +160,48 @@ func (f *feed) poll(ctx context.Context) {
 		}
 		q.push(p.Records, f.limit())
 	})
+	if len(gone) > 0 && (!fetched || time.Since(gone[0].at) > goneLong) {
+		f.again(gone)
+		gone = nil
+	}
 }
 
 // hasRoom tells whether more may be fetched, and waits for it a little.
 func (f *feed) hasRoom(ctx context.Context) bool {
-	allowed := func() int64 { return f.limit() * max(int64(len(f.queues))-f.paused.Load(), 1) }
-	if f.held.Load() < allowed() {
+	has := func() bool {
+		if f.held.Load() < f.limit()*max(int64(len(f.queues))-f.paused.Load(), 1) {
+			f.full = time.Time{}
+			return true
+		}
+		return false
+	}
+	if has() {
 		return true
+	}
+	if f.full.IsZero() {
+		f.full = time.Now()
 	}
 	select {
 	case <-ctx.Done():
 	case <-f.room:
 	case <-time.After(roomWait):
+	}
+	if !has() && time.Since(f.full) >= roomWait {
 		f.letPass(ctx)
 	}
-	return f.held.Load() < allowed()
+	return has()
 }
 
 // letPass pauses the partitions with full queues if there is one that has nothing in its queue, and more in the log.
 func (f *feed) letPass(ctx context.Context) {
 	var full, empty []*queue
+	limit := f.limit()
 	for _, q := range f.queues {
 		q.mu.Lock()
 		switch {
 		case q.bytes == 0:
 			empty = append(empty, q)
-		case q.bytes >= q.limit && !q.paused:
+		case q.bytes >= limit && !q.paused:
 			full = append(full, q)
 		}
 		q.mu.Unlock()
@@ -172,14 +216,15 @@ func (f *feed) letPass(ctx context.Context) {
 	}
 	if slices.ContainsFunc(empty, hungry) {
 		for _, q := range full {
+			q.mu.Lock()
 			q.pause()
+			q.mu.Unlock()
 		}
 	}
 }
 
+// pause stops the partition's fetching until half of its part is taken. Called with the lock held.
 func (q *queue) pause() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.paused || q.closed {
 		return
 	}
@@ -191,10 +236,27 @@ func (q *queue) pause() {
 
 // goOn ends pause. Called with the lock held.
 func (q *queue) goOn() {
+	f := q.feed
 	q.paused = false
-	q.feed.held.Add(q.bytes)
-	q.feed.paused.Add(-1)
-	q.feed.cl.ResumeFetchPartitions(map[string][]int32{q.feed.topic: {q.partition}})
+	f.held.Add(q.bytes)
+	f.paused.Add(-1)
+	f.cl.ResumeFetchPartitions(map[string][]int32{f.topic: {q.partition}})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gone = append(f.gone, goneOn{q, time.Now()})
+	if f.wake != nil {
+		f.wake()
+	}
+}
+
+// again has the queues' partitions fetched from where they are, and gives up a fetch without them that waits.
+func (f *feed) again(gone []goneOn) {
+	at := map[int32]kgo.Offset{}
+	for _, g := range gone {
+		at[g.partition] = kgo.NewOffset().At(g.next)
+	}
+	f.cl.RemoveConsumePartitions(map[string][]int32{f.topic: slices.Collect(maps.Keys(at))})
+	f.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{f.topic: at})
 }
 
 // close lets go of what is left.
@@ -205,6 +267,7 @@ func (q *queue) close() {
 		q.goOn()
 	}
 	q.feed.held.Add(-q.bytes)
+	q.feed.total.Add(-q.bytes)
 	q.records, q.bytes, q.closed = nil, 0, true
 }
 
@@ -241,10 +304,14 @@ func (q *queue) push(records []*kgo.Record, limit int64) {
 		added += int64(recordBytes(r))
 	}
 	q.bytes += added
+	total := q.feed.total.Add(added)
 	if !q.paused {
 		q.feed.held.Add(added)
 	}
 	q.limit, q.next = limit, records[len(records)-1].Offset+1
+	if q.feed.paused.Load() > 0 && total > 2*q.feed.budget && q.bytes >= limit {
+		q.pause()
+	}
 	q.signal()
 }
 
@@ -274,6 +341,7 @@ func (q *queue) take() (*kgo.Record, error) {
 	q.records = q.records[1:]
 	n := int64(recordBytes(r))
 	q.bytes -= n
+	q.feed.total.Add(-n)
 	switch {
 	case !q.paused:
 		q.feed.took(n)

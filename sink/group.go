@@ -298,6 +298,7 @@ func (g *group) show(ctx context.Context) error {
 	tick := time.NewTicker(commitInterval)
 	defer tick.Stop()
 	committed := map[int32]int64{}
+	var other error
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -315,8 +316,9 @@ func (g *group) show(ctx context.Context) error {
 		g.commit(commitCtx, moved)
 		cancel()
 		if n%observeEvery == 0 {
-			if err := g.observeLog(ctx); err != nil {
-				return err
+			before := other
+			if other = g.observeLog(ctx); before != nil && other != nil {
+				return other // a broker that is behind may tell of an earlier topic once
 			}
 		}
 	}

@@ -64,7 +64,7 @@ func (w *worker) markRun(s slot.Slot, m watermark) *run {
 	return &run{slot: s, mark: &m, units: []*unit{{offset: noneDone, slot: s, key: key, commands: cmd, count: 1, blind: true}}}
 }
 
-// idle looks after the target while nothing is to be done: the watermarks are read every idleLook, so that a target that lost
+// idle looks after the target while nothing is to be done: the watermarks are read every other second, so that a target that lost
 // them is noticed, and connections are kept alive, and written where they say less than we know.
 func (w *worker) idle(ctx context.Context) error {
 	if err := w.checkImport(); err != nil {

@@ -86,8 +86,9 @@ func newWorker(s *Sink, partition int32) *worker {
 }
 
 const (
-	markInterval  = time.Second
-	idleLook      = 3 * time.Second // servers are configured to drop connections that are silent for 5 s
+	markInterval = time.Second
+	// idleLook is a little less than two of them. Servers are configured to drop connections that are silent.
+	idleLook      = 1900 * time.Millisecond
 	maxFenced     = 5
 	warnInterval  = 10 * time.Second
 	fencedForgive = time.Minute

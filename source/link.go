@@ -27,8 +27,8 @@ const (
 	// The link looks so often for more while its lane waits for a transaction, within these bounds.
 	pausesPerWait      = 8
 	minPause, maxPause = time.Millisecond, 50 * time.Millisecond
-	// littleBytes: a read that brings more shows that there is no time to rest.
-	littleBytes = minBufferBytes / 4
+	// waitedLong: a read that took less met bytes that were there already. More may be: TLS gives one record at a time.
+	waitedLong = 50 * time.Microsecond
 )
 
 // link follows one shard: it connects to whichever node is its master, or to a replica of that one, and fills the spool.
@@ -52,7 +52,7 @@ type link struct {
 	flowing        atomic.Bool // this session has received some of the stream
 	lastRead       time.Time   // of the stream, in any session; run's goroutine alone
 	cancel         atomic.Pointer[context.CancelCauseFunc]
-	pause          atomic.Int64 // between two reads that bring little; a time.Duration
+	pause          atomic.Int64 // behind a read that waited; a time.Duration
 	buffer         int          // bytes of the stream that are read in one go
 	// behind: not all that was received may be acknowledged, see single.go.
 	behind  atomic.Bool
@@ -257,6 +257,7 @@ func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.
 func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Offset) error {
 	buf := make([]byte, cmp.Or(l.buffer, receiveBytes))
 	for {
+		begun := time.Now()
 		n, err := c.receive(l.cfg.LinkTimeout, buf)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -277,7 +278,7 @@ func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Off
 			at, rest = at+event.Offset(len(piece)), rest[len(piece):]
 		}
 		l.status.received(int64(n))
-		if pause := time.Duration(l.pause.Load()); pause > 0 && n < littleBytes {
+		if pause := time.Duration(l.pause.Load()); pause > 0 && read.Sub(begun) > waitedLong {
 			select {
 			case <-ctx.Done(): // the next read says so
 			case <-time.After(pause):
