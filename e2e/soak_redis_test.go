@@ -31,6 +31,7 @@ var sourceFaults = []soakFault{
 var targetFaults = []soakFault{
 	{atTarget, "a master is killed, its replica takes over", 4, ofTarget(killMaster)},
 	{atTarget, "CLUSTER FAILOVER", 2, ofTarget(failover(""))},
+	{atTarget, "CLUSTER FAILOVER FORCE", 1, ofTarget(failover("FORCE"))},
 	{atTarget, "CLUSTER FAILOVER TAKEOVER", 2, ofTarget(failover("TAKEOVER"))},
 	{atTarget, "a master is stopped (SIGSTOP)", 3, ofTarget(pauseMaster)},
 	{atTarget, "a replica is killed", 1, ofTarget(killReplica)},

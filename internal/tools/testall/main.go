@@ -2,8 +2,8 @@
 //
 //	testall [-deadline 14m] [-race] [go test flag]... [package pattern]...
 //
-// Packages whose tests start servers run one after the other, behind all others: on a small machine two of them at once
-// measure each other's load and run into each other's timeouts. Subtests count. What fails outside of a test (vet, a
+// Packages whose tests start servers run behind all others, two at once: their tests mostly wait, and more of them would run
+// into each other's timeouts on a small machine. Subtests count. What fails outside of a test (vet, a
 // build, a panic between tests) counts as one failure, as does a test that the deadline cut off.
 package main
 
@@ -23,8 +23,9 @@ import (
 	"time"
 )
 
-// atOnce is how many tests with servers run at once for each core, where they allow it: most of their time they wait.
-const atOnce = 2
+// packagesAtOnce are packages whose tests start servers. Of each, atOnce tests run at once for each core, where they allow
+// it: most of their time they wait.
+const packagesAtOnce, atOnce = 2, 2
 
 const kit = "github.com/redriver/redriver/internal/testkit"
 
@@ -86,7 +87,7 @@ func (r *run) all(ctx context.Context, flags, patterns []string) error {
 		err = r.test(ctx, append(slices.Clone(args), plain...))
 	}
 	if len(servers) > 0 {
-		err = errors.Join(err, r.test(ctx, append(append(args, "-p=2", fmt.Sprint("-parallel=", atOnce*runtime.NumCPU())), servers...)))
+		err = errors.Join(err, r.test(ctx, append(append(args, fmt.Sprint("-p=", packagesAtOnce), fmt.Sprint("-parallel=", atOnce*runtime.NumCPU())), servers...)))
 	}
 	return err
 }
