@@ -71,7 +71,7 @@ func applying(command func(dst, key []byte, i int) []byte) (run func(n int)) {
 		panic(err)
 	}
 	s.topic, s.stats = kafka.Topic{Name: "costs.changes", Partitions: partitions}, []*partitionStat{{}}
-	s.feed = newFeed(nil, s.topic.Name, 1<<30, nil)
+	s.feed = newFeed(nil, s.topic.Name, 1<<30, 1<<20, nil)
 	s.group = &group{s: s, lease: newLease(time.Hour)}
 	s.group.lease.renew(time.Now())
 

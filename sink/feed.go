@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,20 +19,21 @@ import (
 // One goroutine polls and does all adding and removing between two polls, so that no record of an old position can reach
 // a queue that was set to another.
 //
-// While the queues are full nothing is polled. A partition is paused only so that others do not wait for it. A fetch that is
-// under way does not learn of a partition that goes on, and waits for as long as fetchMaxWait where the others have nothing:
-// then it is given up (again).
+// While the queues are full nothing is polled. A partition is paused only so that others do not wait for it: a fetch that is
+// under way does not learn of a partition that goes on, and waits for as long as fetchMaxWait where the others have nothing.
 type feed struct {
 	cl     *kgo.Client
 	topic  string
 	budget int64 // bytes for all queues
-	// observe reads the ends of the log, of all partitions.
-	observe func(context.Context)
+	// fetchBytes is how much one fetch may bring; of one partition no more than its part, or half of it.
+	fetchBytes int32
+	// observe reads the ends of the log; lookAtEnds, bound 1, asks for it.
+	observe    func(context.Context)
+	lookAtEnds chan struct{}
 
 	mu    sync.Mutex
 	seeks []seek
 	wake  context.CancelFunc // ends the poll that is under way; nil if none is
-	gone  []goneOn           // since the last poll
 
 	held   atomic.Int64  // bytes in queues that are not paused
 	total  atomic.Int64  // bytes in all of them
@@ -41,9 +41,8 @@ type feed struct {
 	room   chan struct{} // bound 1: held has fallen
 
 	// Of the polling goroutine.
-	queues   map[int32]*queue
-	full     time.Time // since when there has been no room; zero while there is
-	observed time.Time
+	queues map[int32]*queue
+	full   time.Time // since when there has been no room; zero while there is
 }
 
 // seek asks for a partition to be read from an offset, or no more if queue is nil.
@@ -51,13 +50,6 @@ type seek struct {
 	partition int32
 	queue     *queue
 	offset    int64
-}
-
-// goneOn is a queue that is no longer paused, and may be missing from a fetch under way.
-type goneOn struct {
-	*queue
-
-	at time.Time
 }
 
 // queue holds records that are read and not yet taken. All queues together hold the budget, and what one fetch brings on top;
@@ -78,8 +70,11 @@ type queue struct {
 	ready   chan struct{} // bound 1: something has changed
 }
 
-func newFeed(cl *kgo.Client, topic string, budget int, observe func(context.Context)) *feed {
-	return &feed{cl: cl, topic: topic, queues: map[int32]*queue{}, budget: int64(budget), observe: observe, room: make(chan struct{}, 1)}
+func newFeed(cl *kgo.Client, topic string, budget int, fetchBytes int32, observe func(context.Context)) *feed {
+	return &feed{
+		cl: cl, topic: topic, budget: int64(budget), fetchBytes: fetchBytes, observe: observe,
+		lookAtEnds: make(chan struct{}, 1), queues: map[int32]*queue{}, room: make(chan struct{}, 1),
+	}
 }
 
 // open starts reading a partition at an offset, in place of where it was read before.
@@ -102,6 +97,9 @@ func (f *feed) ask(s seek) {
 
 // run polls until ctx ends.
 func (f *feed) run(ctx context.Context) error {
+	var ends sync.WaitGroup
+	ends.Go(func() { f.watchEnds(ctx) })
+	defer ends.Wait()
 	for ctx.Err() == nil {
 		f.poll(ctx)
 	}
@@ -111,9 +109,6 @@ func (f *feed) run(ctx context.Context) error {
 const (
 	pollWait = time.Second
 	roomWait = 20 * time.Millisecond
-	// goneWait is how long a fetch may bring nothing while a partition that has gone on waits for the next one, goneLong the
-	// same where it is others' fetches that bring something: each broker has its own.
-	goneWait, goneLong = 5 * time.Millisecond, 50 * time.Millisecond
 	// fetchEndsEvery is how often the ends of the log are asked for while nothing is fetched, which tells of them too.
 	fetchEndsEvery = 100 * time.Millisecond
 )
@@ -122,26 +117,16 @@ func (f *feed) poll(ctx context.Context) {
 	pollCtx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
 	f.mu.Lock()
-	seeks, gone := f.seeks, f.gone
-	f.seeks, f.gone, f.wake = nil, nil, cancel
+	seeks := f.seeks
+	f.seeks, f.wake = nil, cancel
 	f.mu.Unlock()
-	defer func() { // those that are not dealt with
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.gone = append(f.gone, gone...)
-	}()
 	for _, s := range seeks {
 		f.move(s)
 	}
 	if !f.hasRoom(pollCtx) {
 		return
 	}
-	if len(gone) > 0 {
-		time.AfterFunc(goneWait, cancel)
-	}
 	fetches := f.cl.PollFetches(pollCtx)
-	fetched := fetches.NumRecords() > 0
-	gone = slices.DeleteFunc(gone, func(g goneOn) bool { return f.queues[g.partition] != g.queue })
 	f.mu.Lock()
 	f.wake = nil
 	f.mu.Unlock()
@@ -150,20 +135,16 @@ func (f *feed) poll(ctx context.Context) {
 		if q == nil {
 			return
 		}
-		gone = slices.DeleteFunc(gone, func(g goneOn) bool { return g.queue == q })
-		if p.Err != nil && !errors.Is(p.Err, context.Canceled) && !errors.Is(p.Err, context.DeadlineExceeded) {
-			q.fail(fmt.Errorf("fetch from partition %d: %w", p.Partition, p.Err))
-			return
-		}
 		if p.LastStableOffset > 0 {
 			q.logEnd.Store(max(q.logEnd.Load(), p.LastStableOffset))
 		}
 		q.push(p.Records, f.limit())
+		if p.Err != nil && !errors.Is(p.Err, context.Canceled) && !errors.Is(p.Err, context.DeadlineExceeded) {
+			// Its worker opens it again. Nothing may come behind the error.
+			f.cl.RemoveConsumePartitions(map[string][]int32{f.topic: {p.Partition}})
+			q.fail(fmt.Errorf("fetch from partition %d: %w", p.Partition, p.Err))
+		}
 	})
-	if len(gone) > 0 && (!fetched || time.Since(gone[0].at) > goneLong) {
-		f.again(gone)
-		gone = nil
-	}
 }
 
 // hasRoom tells whether more may be fetched, and waits for it a little.
@@ -187,13 +168,13 @@ func (f *feed) hasRoom(ctx context.Context) bool {
 	case <-time.After(roomWait):
 	}
 	if !has() && time.Since(f.full) >= roomWait {
-		f.letPass(ctx)
+		f.letPass()
 	}
 	return has()
 }
 
 // letPass pauses the partitions with full queues if there is one that has nothing in its queue, and more in the log.
-func (f *feed) letPass(ctx context.Context) {
+func (f *feed) letPass() {
 	var full, empty []*queue
 	limit := f.limit()
 	for _, q := range f.queues {
@@ -210,22 +191,38 @@ func (f *feed) letPass(ctx context.Context) {
 		return
 	}
 	hungry := func(q *queue) bool { return q.next < q.logEnd.Load() }
-	if !slices.ContainsFunc(empty, hungry) && time.Since(f.observed) > fetchEndsEvery {
-		f.observe(ctx)
-		f.observed = time.Now()
+	if !slices.ContainsFunc(empty, hungry) {
+		select {
+		case f.lookAtEnds <- struct{}{}:
+		default:
+		}
+		return
 	}
-	if slices.ContainsFunc(empty, hungry) {
-		for _, q := range full {
-			q.mu.Lock()
-			q.pause()
-			q.mu.Unlock()
+	for _, q := range full {
+		q.mu.Lock()
+		q.pause(limit)
+		q.mu.Unlock()
+	}
+}
+
+// watchEnds asks for the ends of the log while nothing is fetched, which tells of them too, until ctx ends.
+func (f *feed) watchEnds(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-f.lookAtEnds:
+			f.observe(ctx)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(fetchEndsEvery):
 		}
 	}
 }
 
-// pause stops the partition's fetching until half of its part is taken. Called with the lock held.
-func (q *queue) pause() {
-	if q.paused || q.closed {
+// pause stops the fetching of a partition with a full queue until half of that is taken. Called with the lock held.
+func (q *queue) pause(limit int64) {
+	if q.paused || q.closed || q.bytes < limit {
 		return
 	}
 	q.paused = true
@@ -236,27 +233,10 @@ func (q *queue) pause() {
 
 // goOn ends pause. Called with the lock held.
 func (q *queue) goOn() {
-	f := q.feed
 	q.paused = false
-	f.held.Add(q.bytes)
-	f.paused.Add(-1)
-	f.cl.ResumeFetchPartitions(map[string][]int32{f.topic: {q.partition}})
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.gone = append(f.gone, goneOn{q, time.Now()})
-	if f.wake != nil {
-		f.wake()
-	}
-}
-
-// again has the queues' partitions fetched from where they are, and gives up a fetch without them that waits.
-func (f *feed) again(gone []goneOn) {
-	at := map[int32]kgo.Offset{}
-	for _, g := range gone {
-		at[g.partition] = kgo.NewOffset().At(g.next)
-	}
-	f.cl.RemoveConsumePartitions(map[string][]int32{f.topic: slices.Collect(maps.Keys(at))})
-	f.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{f.topic: at})
+	q.feed.held.Add(q.bytes)
+	q.feed.paused.Add(-1)
+	q.feed.cl.ResumeFetchPartitions(map[string][]int32{q.feed.topic: {q.partition}})
 }
 
 // close lets go of what is left.
@@ -278,15 +258,18 @@ func (f *feed) move(s seek) {
 		f.cl.RemoveConsumePartitions(map[string][]int32{f.topic: {s.partition}})
 		delete(f.queues, s.partition)
 	}
+	if s.queue != nil {
+		f.queues[s.partition] = s.queue
+	}
+	f.cl.UpdateFetchMaxBytes(f.fetchBytes, int32(min(max(f.limit(), minFetchBytes), int64(f.fetchBytes)/2)))
 	if s.queue == nil {
 		return
 	}
-	f.queues[s.partition] = s.queue
 	f.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{f.topic: {s.partition: kgo.NewOffset().At(s.offset)}})
 }
 
 // limit is a queue's part of the budget.
-func (f *feed) limit() int64 { return f.budget / max(int64(len(f.queues)), 1) }
+func (f *feed) limit() int64 { return max(f.budget/max(int64(len(f.queues)), 1), 1) }
 
 const recordOverhead = 200 // of a kgo.Record in memory
 
@@ -309,8 +292,8 @@ func (q *queue) push(records []*kgo.Record, limit int64) {
 		q.feed.held.Add(added)
 	}
 	q.limit, q.next = limit, records[len(records)-1].Offset+1
-	if q.feed.paused.Load() > 0 && total > 2*q.feed.budget && q.bytes >= limit {
-		q.pause()
+	if q.feed.paused.Load() > 0 && total > 2*q.feed.budget {
+		q.pause(limit)
 	}
 	q.signal()
 }

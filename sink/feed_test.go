@@ -22,8 +22,8 @@ func largeWrites(l *lane, n int, first, last slot.Slot) {
 	})
 }
 
-// TestFullQueuesDoNotWaitForQuietPartitions: a partition whose queue was full is fetched again at once, also if a fetch
-// that waits for the others is under way.
+// TestFullQueuesDoNotWaitForQuietPartitions: partitions whose queues are full all the time are not held up by fetches that
+// wait for the others.
 func TestFullQueuesDoNotWaitForQuietPartitions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, 0)

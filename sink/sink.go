@@ -101,6 +101,7 @@ func (s *Sink) runAll(ctx context.Context) error {
 		}
 		defer s.dead.cl.Close()
 	}
+	fetchBytes := int32(min(max(s.cfg.FetchBytes/4/maxConcurrentFetches, 2*minFetchBytes), maxFetchBytes))
 	cl, err := s.cfg.Kafka.Client(
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
@@ -108,15 +109,15 @@ func (s *Sink) runAll(ctx context.Context) error {
 		kgo.FetchMaxWait(fetchMaxWait),
 		// A quarter of the budget is for what is in the queues, one for what the client fetches ahead, one for what that
 		// grows to when it is unpacked, and one for batches that are being applied.
-		kgo.FetchMaxBytes(int32(min(max(s.cfg.FetchBytes/4/maxConcurrentFetches, minFetchBytes), maxFetchBytes))),
-		kgo.FetchMaxPartitionBytes(int32(min(max(s.cfg.FetchBytes/8/maxConcurrentFetches, minFetchBytes), maxFetchBytes))),
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(fetchBytes/2),
 		kgo.MaxConcurrentFetches(maxConcurrentFetches),
 	)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes/4, s.observeEnds)
+	s.feed = newFeed(cl, s.topic.Name, s.cfg.FetchBytes/4, fetchBytes, s.observeEnds)
 
 	// The workers' errors end everything; ctx ends all but the workers, which group.leave stops in good order.
 	workers, workersCtx := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -161,7 +162,7 @@ func (s *Sink) batchBytes() int {
 
 const (
 	minBatchBytes        = 64 << 10
-	fetchMaxWait         = 2 * time.Second
+	fetchMaxWait         = 250 * time.Millisecond // see feed
 	minFetchBytes        = 256 << 10
 	maxFetchBytes        = 32 << 20
 	maxConcurrentFetches = 4
