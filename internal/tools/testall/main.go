@@ -2,8 +2,9 @@
 //
 //	testall [-deadline 14m] [-race] [go test flag]... [package pattern]...
 //
-// Packages whose tests start servers run behind all others, two at once: their tests mostly wait, and more of them would run
-// into each other's timeouts on a small machine. Subtests count. What fails outside of a test (vet, a
+// Tests that count instructions (TestCostOf...) run first, one at a time: they need the machine for themselves. Packages whose
+// tests start servers run behind all others, two at once: their tests mostly wait, and more of them would run into each
+// other's timeouts on a small machine. Subtests count. What fails outside of a test (vet, a
 // build, a panic between tests) counts as one failure, as does a test that the deadline cut off.
 package main
 
@@ -78,13 +79,17 @@ func (r *run) all(ctx context.Context, flags, patterns []string) error {
 		fmt.Println("FAIL  go vet:", err)
 		r.failed++
 	}
-	plain, servers, err := split(ctx, patterns)
+	plain, servers, counting, err := split(ctx, patterns)
 	if err != nil {
 		return err
 	}
 	args := append([]string{"test", "-json", "-vet=off"}, flags...)
+	if len(counting) > 0 && !slices.ContainsFunc(flags, choosesTests) {
+		err = r.test(ctx, append(append(slices.Clone(args), "-p=1", "-parallel=1", "-run="+alone), counting...))
+		args = append(args, "-skip="+alone)
+	}
 	if len(plain) > 0 {
-		err = r.test(ctx, append(slices.Clone(args), plain...))
+		err = errors.Join(err, r.test(ctx, append(slices.Clone(args), plain...)))
 	}
 	if len(servers) > 0 {
 		err = errors.Join(err, r.test(ctx, append(append(args, fmt.Sprint("-p=", packagesAtOnce), fmt.Sprint("-parallel=", atOnce*runtime.NumCPU())), servers...)))
@@ -92,23 +97,34 @@ func (r *run) all(ctx context.Context, flags, patterns []string) error {
 	return err
 }
 
-// split tells packages whose tests use the kit from those whose tests do not. No test starts servers without it: see
-// internal/lint.
-func split(ctx context.Context, patterns []string) (plain, servers []string, err error) {
+// alone are the tests that need the machine for themselves.
+const alone = "^TestCostOf"
+
+func choosesTests(flag string) bool {
+	name, _, _ := strings.Cut(strings.TrimLeft(flag, "-"), "=")
+	return name == "run" || name == "skip"
+}
+
+// split tells packages whose tests use the kit from those whose tests do not, and those that count instructions from both. No
+// test starts servers without the kit: see internal/lint.
+func split(ctx context.Context, patterns []string) (plain, servers, counting []string, err error) {
 	var out strings.Builder
 	const format = `{{.ImportPath}}: {{join .TestImports " "}} {{join .XTestImports " "}}`
 	if err := command(ctx, &out, append([]string{"list", "-e", "-f", format}, patterns...)...); err != nil {
-		return nil, nil, fmt.Errorf("list packages: %w", err)
+		return nil, nil, nil, fmt.Errorf("list packages: %w", err)
 	}
 	for line := range strings.Lines(out.String()) {
 		name, imports, _ := strings.Cut(line, ":")
+		if strings.Contains(imports, kit+"/costs") {
+			counting = append(counting, name)
+		}
 		if strings.Contains(imports, kit) {
 			servers = append(servers, name)
 		} else {
 			plain = append(plain, name)
 		}
 	}
-	return plain, servers, nil
+	return plain, servers, counting, nil
 }
 
 // command runs go. At the deadline it ends go and all that go has started; servers of tests end with their test.
