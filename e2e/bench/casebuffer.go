@@ -24,7 +24,7 @@ const (
 
 // A master from Redis 8.0 on sends a replica its snapshot by a channel of its own if both know how, and then has to buffer
 // next to nothing. Valkey does so from 8.0 on where it is configured to, which a version with this suffix asks for.
-const withChannel = "+channel"
+const withChannel = "-channel"
 
 func bufferServer(version string) serverVersion {
 	name, ok := strings.CutSuffix(version, withChannel)
