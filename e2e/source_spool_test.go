@@ -48,6 +48,11 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 		}
 	}
 
+	remove := func(t *testing.T) { // files come to be meanwhile
+		t.Helper()
+		w.Eventually(30*time.Second, "the folder is removed", func() error { return os.RemoveAll(spool) })
+	}
+
 	t.Run("full", func(t *testing.T) {
 		broker.Close()
 		write(t, 8)
@@ -62,9 +67,7 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 		}
 	})
 	t.Run("disk unusable", func(t *testing.T) {
-		if err := os.RemoveAll(spool); err != nil {
-			t.Fatal(err)
-		}
+		remove(t)
 		// For a file of that name not even root can write there.
 		if err := os.WriteFile(spool, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -92,9 +95,7 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 			}
 			return err
 		})
-		if err := os.RemoveAll(spool); err != nil {
-			t.Fatal(err)
-		}
+		remove(t)
 		write(t, 2)
 		back(t)
 		c.arrives()
@@ -106,9 +107,7 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 		broker.Close()
 		write(t, 3)
 		c.from.Kill()
-		if err := os.RemoveAll(spool); err != nil {
-			t.Fatal(err)
-		}
+		remove(t)
 		back(t)
 		c.from = c.run(c.fromConfig)
 		c.arrives()
