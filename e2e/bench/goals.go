@@ -111,10 +111,7 @@ func goals(cfg config, rows table) (all []goal) {
 	for _, v := range cfg.versions {
 		name := b.caseBuffer(v)
 		g := goal{name: name, must: medianOf(rows.row(name, bufferOf+nameReplica)), aim: none}
-		switch {
-		case strings.HasSuffix(v, withChannel): // not as a server is by default
-			g.must, g.aim = none, flatBufferMB
-		case strings.HasPrefix(v, "redis-8"):
+		if strings.HasSuffix(v, withChannel) || strings.HasPrefix(v, "redis-8") {
 			g.aim = flatBufferMB
 		}
 		add(g, rows.row(name, bufferOf+nameRedriver))

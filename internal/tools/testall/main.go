@@ -4,8 +4,8 @@
 //
 // Tests that count instructions (TestCostOf...) run first, one at a time: they need the machine for themselves. Packages whose
 // tests start servers run behind all others, two at once: their tests mostly wait, and more of them would run into each
-// other's timeouts on a small machine. Subtests count. What fails outside of a test (vet, a
-// build, a panic between tests) counts as one failure, as does a test that the deadline cut off.
+// other's timeouts on a small machine. Subtests count. What fails outside of a test (vet, a build, a panic between tests)
+// counts as one failure, as does a test that the deadline cut off.
 package main
 
 import (
