@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -81,25 +82,40 @@ func testOnce(t *testing.T, r *rig) {
 	s.stop()
 }
 
+// lateness is shared by the slow connections of a test.
+type lateness struct {
+	hold  atomic.Bool   // transactions wait from now on until their connection is closed
+	held  chan struct{} // tells that one waits
+	wrote atomic.Int64  // transactions that were delivered after their connection was closed
+}
+
 // slowConn delivers what is written after a while, and also when it is closed meanwhile: a network with buffers.
 type slowConn struct {
 	net.Conn
-	delay   time.Duration
+	late    *lateness
 	mu      sync.Mutex
 	pending [][]byte
-	closed  atomic.Bool
+	closed  chan struct{}
 	wake    chan struct{}
-	held    *atomic.Int64
 }
 
-func newSlowConn(c net.Conn, delay time.Duration, held *atomic.Int64) *slowConn {
-	s := &slowConn{Conn: c, delay: delay, wake: make(chan struct{}, 1), held: held}
+func newSlowConn(c net.Conn, late *lateness) *slowConn {
+	s := &slowConn{Conn: c, late: late, closed: make(chan struct{}), wake: make(chan struct{}, 1)}
 	go s.deliver()
 	return s
 }
 
+func (s *slowConn) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *slowConn) Write(b []byte) (int, error) {
-	if s.closed.Load() {
+	if s.isClosed() {
 		return 0, net.ErrClosed
 	}
 	s.mu.Lock()
@@ -113,6 +129,7 @@ func (s *slowConn) Write(b []byte) (int, error) {
 }
 
 func (s *slowConn) deliver() {
+	defer s.Conn.Close()
 	for {
 		s.mu.Lock()
 		var next []byte
@@ -121,39 +138,47 @@ func (s *slowConn) deliver() {
 		}
 		s.mu.Unlock()
 		if next == nil {
-			if s.closed.Load() {
-				s.Conn.Close()
+			select {
+			case <-s.wake:
+				continue
+			case <-s.closed:
 				return
 			}
-			<-s.wake
-			continue
 		}
-		time.Sleep(s.delay)
-		if s.closed.Load() {
-			s.held.Add(1)
+		time.Sleep(5 * time.Millisecond)
+		writes := bytes.Contains(next, wireExec)
+		if writes && s.late.hold.Load() {
+			select {
+			case s.late.held <- struct{}{}:
+			default:
+			}
+			<-s.closed
+		}
+		if s.isClosed() {
 			// Long enough for a successor to come and read.
 			time.Sleep(700 * time.Millisecond)
+			if writes {
+				s.late.wrote.Add(1)
+			}
 		}
 		if _, err := s.Conn.Write(next); err != nil {
-			s.Conn.Close()
 			return
 		}
 	}
 }
 
 func (s *slowConn) Close() error {
-	if s.closed.CompareAndSwap(false, true) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.isClosed() {
+		close(s.closed)
 		_ = s.Conn.SetReadDeadline(time.Unix(1, 0))
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
 	}
 	return nil
 }
 
 func (s *slowConn) SetReadDeadline(t time.Time) error {
-	if s.closed.Load() {
+	if s.isClosed() {
 		return net.ErrClosed
 	}
 	return s.Conn.SetReadDeadline(t)
@@ -166,7 +191,7 @@ func TestLateBytes(t *testing.T) {
 	rng := seed(t)
 	l := r.lane()
 	l.snapshot()
-	var held atomic.Int64
+	late := lateness{held: make(chan struct{}, 1)}
 	start := func() *running {
 		s := r.prepare(r.config())
 		dial := s.dial
@@ -175,7 +200,7 @@ func TestLateBytes(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			return newSlowConn(c, 5*time.Millisecond, &held), nil
+			return newSlowConn(c, &late), nil
 		}
 		return r.run(s)
 	}
@@ -187,14 +212,20 @@ func TestLateBytes(t *testing.T) {
 		case <-written:
 			running = false
 		case <-time.After(time.Second + time.Duration(faults.IntN(200))*time.Millisecond):
+			late.hold.Store(true)
+			select {
+			case <-written:
+			case <-late.held:
+			}
 		}
 		s.crash()
+		late.hold.Store(false)
 		s = start()
 	}
 	wait()
 	r.same(s)
-	t.Logf("%d writes were delivered late", held.Load())
-	if held.Load() == 0 {
+	t.Logf("%d transactions were delivered late", late.wrote.Load())
+	if late.wrote.Load() == 0 {
 		t.Error("nothing was late: this test shows nothing")
 	}
 	s.stop()
