@@ -159,7 +159,7 @@ func SourceKeys() []Key {
 	return []Key{
 		{
 			Name: keyPartitions, Type: TypeInt, Default: "0", Min: "0", Max: "16384",
-			Doc: "Partitions of the data topic. They share the 16384 slots evenly, and cannot change while the topic is used. 0 takes 32 for a " +
+			Doc: "Partitions of the data topic. They share the 16384 slots evenly, and cannot change while the topic is used. 0 takes 16 for a " +
 				"cluster, and 1 for a single server or a pair: with one the log has the server's total order; with more the order holds by slot, and " +
 				"commands whose keys lie in several slots are divided (`DEL`, `UNLINK`, `MSET`) or stop the source (`RENAME`, `SWAPDB`, ...).",
 		},

@@ -26,7 +26,7 @@ type Config struct {
 	// Dialer and Seeds reach the cluster: any one node is enough.
 	Dialer *topology.Dialer
 	Seeds  []string
-	// Partitions of the data topic, fixed for its life. 0 takes 32 for a cluster, and 1 for a single server or a pair:
+	// Partitions of the data topic, fixed for its life. 0 takes 16 for a cluster, and 1 for a single server or a pair:
 	// only with one partition the order is total, and any command may have keys of several slots.
 	Partitions int32
 	// Replication factor of the topics; 0 takes 3 where there are three brokers.
@@ -67,7 +67,7 @@ type Config struct {
 }
 
 const (
-	defaultPartitions         = 32
+	defaultPartitions         = 16
 	defaultFullSyncsPerHost   = 2
 	defaultResyncMax          = 8
 	defaultResyncPause        = 10 * time.Minute
