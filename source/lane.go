@@ -37,6 +37,8 @@ type lane struct {
 	log    *slog.Logger
 	waits  *waits
 	budget budget
+	// arrivals are snapshots that come in, of all shards.
+	arrivals *arrivals
 	// owned tells the slots that the shard serves now, ask its keys of a command.
 	owned func() slot.Set
 	ask   func(context.Context, [][]byte) ([][]byte, error)

@@ -39,10 +39,12 @@ type link struct {
 	cfg    *Config
 	locate func(context.Context) (place, error)
 	limit  *hostLimit
-	spool  *spool.Spool
-	gate   *gate
-	status *ShardStatus
-	log    *slog.Logger
+	// arrivals are those of all links of the source.
+	arrivals *arrivals
+	spool    *spool.Spool
+	gate     *gate
+	status   *ShardStatus
+	log      *slog.Logger
 
 	committed atomic.Pointer[event.Position] // of the lane
 	replID    atomic.Pointer[event.ReplID]   // of the present session
@@ -299,7 +301,10 @@ func (l *link) takeSnapshot(ctx context.Context, c *replConn, reply syncReply) e
 	l.replID.Store(&reply.id)
 	// What is left of the old history may be published: the snapshot supersedes it.
 	l.gate.set(true)
+	l.arrivals.count(1)
+	defer l.arrivals.count(-1)
 	err := c.receiveSnapshot(ctx, l.cfg.LinkTimeout, l.status.snapshotSize, func(p []byte) error {
+		l.arrivals.came()
 		l.status.snapshotReceived(int64(len(p)))
 		return l.spool.Append(ctx, p)
 	})

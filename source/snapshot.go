@@ -282,9 +282,14 @@ type snapshotBytes struct {
 	ctx  context.Context //nolint:containedctx // of the read under way: io.Reader has no other place for it
 	r    *spool.Reader
 	idle func() error
+	// gaveWay is how long it has waited for snapshots to arrive.
+	gaveWay time.Duration
 }
 
 func (s *snapshotBytes) Read(b []byte) (int, error) {
+	if err := s.giveWay(); err != nil {
+		return 0, err
+	}
 	for {
 		n, err := s.r.Read(b)
 		if n > 0 || !errors.Is(err, spool.ErrEmpty) {

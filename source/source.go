@@ -30,8 +30,9 @@ type Source struct {
 	log *slog.Logger
 
 	// Set in run, before any shard: the source is no cluster but one master; what each shard may take.
-	single bool
-	budget budget
+	single   bool
+	budget   budget
+	arrivals arrivals
 
 	mu     sync.Mutex
 	shards map[event.Shard]*shard
@@ -226,12 +227,12 @@ func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, 
 	s.mu.Unlock()
 
 	gate := newGate()
-	lk := &link{cfg: &s.cfg, limit: limit, spool: sp, gate: gate, status: sh.status, log: log, wake: make(chan struct{}, 1), buffer: s.budget.buffer}
+	lk := &link{cfg: &s.cfg, limit: limit, arrivals: &s.arrivals, spool: sp, gate: gate, status: sh.status, log: log, wake: make(chan struct{}, 1), buffer: s.budget.buffer}
 	lk.breaker = breaker{max: s.cfg.ResyncMax, pause: s.cfg.ResyncPause}
 	lk.locate = func(ctx context.Context) (place, error) { return s.locate(ctx, sh) }
 	ln := &lane{
 		cfg: &s.cfg, shard: n, topic: reg.topic, adm: reg.adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log,
-		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n], single: s.single, budget: s.budget,
+		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n], single: s.single, budget: s.budget, arrivals: &s.arrivals,
 	}
 	ln.owned = sh.slots
 	ln.ask = func(ctx context.Context, args [][]byte) ([][]byte, error) { return s.askKeys(ctx, sh, args) }
