@@ -85,7 +85,7 @@ func (m *emitter) endCut() {
 	if c := &m.cutting; c.index > 0 {
 		m.chunk(c.index + 1)
 	} else {
-		m.record(c.partition, c.key, c.buf[codec.ChunkHeaderBytes:c.n], c.buf, false)
+		m.chunked(c.partition, c.key, c.buf[codec.ChunkHeaderBytes:c.n], c.buf, false)
 	}
 	m.cutting.buf = nil
 }
@@ -100,6 +100,6 @@ func (m *emitter) dropCut() {
 
 func (m *emitter) chunk(count uint32) {
 	c := &m.cutting
-	m.record(c.partition, c.key, codec.FrameChunk(c.buf[:c.n], m.e.Shard, m.attempt, c.index, count), c.buf, true)
+	m.chunked(c.partition, c.key, codec.FrameChunk(c.buf[:c.n], m.e.Shard, m.attempt, c.index, count), c.buf, true)
 	c.index++
 }

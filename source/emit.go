@@ -1,7 +1,7 @@
 package source
 
 import (
-	"cmp"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -12,52 +12,11 @@ import (
 )
 
 const (
-	arenaBytes  = 1 << 20
-	recordsSlab = 512
 	// maxRecordAge is how far a record's time in Kafka may lie behind the time of producing it.
 	maxRecordAge = time.Hour
 	// recordOverheadBytes bounds what Kafka adds to a value: batch and record headers, ours included.
 	recordOverheadBytes = 1 << 10
 )
-
-// arena hands out memory for records in large pieces: a record is let go of when Kafka has it, and with the last one of
-// a piece the piece.
-type arena struct {
-	piece   int // bytes; 0 is arenaBytes
-	free    []byte
-	records []kgo.Record
-}
-
-func (a *arena) bytes(n int) []byte {
-	if n > len(a.free) {
-		piece := cmp.Or(a.piece, arenaBytes)
-		if n > piece/4 {
-			return make([]byte, n)
-		}
-		a.free = make([]byte, piece)
-	}
-	b := a.free[:n:n]
-	a.free = a.free[n:]
-	return b
-}
-
-func (a *arena) copy(b []byte) []byte {
-	if len(b) == 0 {
-		return nil
-	}
-	c := a.bytes(len(b))
-	copy(c, b)
-	return c
-}
-
-func (a *arena) record() *kgo.Record {
-	if len(a.records) == 0 {
-		a.records = make([]kgo.Record, recordsSlab)
-	}
-	r := &a.records[0]
-	a.records = a.records[1:]
-	return r
-}
 
 // headers tell consumers that do not decode values what a record is. They are shared by all records of a kind.
 var headers = func() map[event.Kind][]kgo.RecordHeader {
@@ -75,8 +34,8 @@ type emitter struct {
 	maxValue   int // of a record
 	attempt    uint64
 	marks      []event.Mark
-	// produce takes a record, and the chunk it lies in, nil for other records.
-	produce func(r *kgo.Record, chunk []byte, part bool)
+	// produce takes a record, with what is to be called when it is settled, and the chunk it lies in, nil for other records.
+	produce func(r *kgo.Record, settle promise, chunk []byte, part bool)
 	chunks  *chunkPool
 	cutting cutting
 	// between is called between two chunks of a unit that stands in one partition alone: it may be committed in parts.
@@ -160,7 +119,7 @@ func (m *emitter) beginEntry() {
 	p := slot.Partition(e.Slot, m.partitions)
 	e.Number = m.marks[p].Number + 1
 	m.buf = codec.AppendRaw(m.buf[:0], e)
-	m.beginCut(p, m.arena.copy(codec.RecordKey(e)), 0)
+	m.beginCut(p, slices.Clone(codec.RecordKey(e)), 0)
 	m.cut(m.buf)
 }
 
@@ -228,15 +187,17 @@ func (m *emitter) emit(p int32) {
 	e.Value, e.Commands = nil, nil
 	m.buf = codec.AppendRaw(m.buf[:0], e)
 	e.Value, e.Commands = value, commands
-	key := m.arena.copy(codec.RecordKey(e))
+	key := codec.RecordKey(e)
 	size := len(m.buf) + len(body)
 	if size <= m.maxValue-len(key) {
-		record := m.arena.bytes(size)
-		copy(record[copy(record, m.buf):], body)
-		m.record(p, key, record, nil, false)
+		r, memory, settle := m.arena.take(len(key) + size)
+		value := memory[copy(memory, key):]
+		copy(value[copy(value, m.buf):], body)
+		m.fill(r, p, memory[:len(key):len(key)], value)
+		m.produce(r, settle, nil, false)
 		return
 	}
-	m.beginCut(p, key, codec.Chunks(size, m.chunkLimit(key)))
+	m.beginCut(p, slices.Clone(key), codec.Chunks(size, m.chunkLimit(key)))
 	m.cut(m.buf)
 	m.cut(body)
 	m.endCut()
@@ -245,14 +206,19 @@ func (m *emitter) emit(p int32) {
 	}
 }
 
-// record hands a record to the producer. chunk is the memory it lies in, if it is of the pool; part says that it is a
-// piece of an event.
-func (m *emitter) record(p int32, key, value, chunk []byte, part bool) {
-	r := m.arena.record()
-	r.Topic, r.Partition, r.Key, r.Value = m.topic, p, key, value
-	r.Headers = headers[m.e.Kind]
-	r.Timestamp = time.UnixMilli(m.timestampMs)
-	m.produce(r, chunk, part)
+// chunked hands a record to the producer that lies in a chunk of the pool; part says that it is a piece of an event.
+func (m *emitter) chunked(p int32, key, value, chunk []byte, part bool) {
+	r, _, settle := m.arena.take(0)
+	m.fill(r, p, key, value)
+	m.produce(r, settle, chunk, part)
+}
+
+// fill sets all of a record: its memory may have held another one.
+func (m *emitter) fill(r *kgo.Record, p int32, key, value []byte) {
+	if len(key) == 0 {
+		key = nil
+	}
+	*r = kgo.Record{Topic: m.topic, Partition: p, Key: key, Value: value, Headers: headers[m.e.Kind], Timestamp: time.UnixMilli(m.timestampMs)}
 }
 
 // byPartition cuts the slots at the borders of partitions.

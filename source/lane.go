@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -37,6 +38,7 @@ type lane struct {
 	log    *slog.Logger
 	waits  *waits
 	budget budget
+	pieces *sync.Pool // of arenas, of all shards
 	// arrivals are snapshots that come in, of all shards.
 	arrivals *arrivals
 	// owned tells the slots that the shard serves now, ask its keys of a command.
@@ -133,7 +135,7 @@ func (l *lane) session(ctx context.Context) error {
 		kgo.TransactionTimeout(l.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(producerLinger),
-		kgo.ProducerBatchMaxBytes(int32(l.topic.MaxMessageBytes)),
+		kgo.ProducerBatchMaxBytes(int32(l.topic.MaxMessageBytes)), kgo.BrokerMaxWriteBytes(int32(l.topic.MaxMessageBytes)+64<<10),
 		kgo.MaxBufferedBytes(max(int(l.budget.producer), l.topic.MaxMessageBytes)),
 		kgo.MaxBufferedRecords(maxBufferedRecords),
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),

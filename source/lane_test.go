@@ -70,7 +70,7 @@ func (w *laneWorld) lane() *lane {
 	g.set(true)
 	lk := &link{cfg: &w.s.cfg, arrivals: &w.s.arrivals, gate: g, spool: w.sp, status: &ShardStatus{}, log: w.s.log, wake: make(chan struct{}, 1)}
 	lk.replID.Store(&laneID)
-	l := &lane{cfg: &w.s.cfg, shard: 1, topic: w.topic, adm: w.adm, spool: w.sp, link: lk, gate: g, status: lk.status, log: w.s.log, ready: make(chan struct{}), isReady: true, budget: w.s.cfg.budget(1), arrivals: &w.s.arrivals}
+	l := &lane{cfg: &w.s.cfg, shard: 1, topic: w.topic, adm: w.adm, spool: w.sp, link: lk, gate: g, status: lk.status, log: w.s.log, ready: make(chan struct{}), isReady: true, budget: w.s.cfg.budget(1), arrivals: &w.s.arrivals, pieces: &w.s.pieces}
 	l.owned = func() slot.Set { var s slot.Set; s.AddRange(slot.Range{First: 0, Last: slot.Count - 1}); return s }
 	return l
 }

@@ -66,7 +66,7 @@ func newPublisher(work context.Context, l *lane, cl *kgo.Client, pos offsets.Pos
 	p := &publisher{lane: l, cl: cl, work: work, pos: pos, cur: pos.Position, ends: make([]atomic.Int64, n), wrote: make([]bool, n), chunks: make([]uint32, n)}
 	p.interval, p.limit, p.committed = l.cfg.CommitInterval, commitBytes, time.Now()
 	p.em = emitter{topic: l.topic.Name, untimed: l.untimed, partitions: n, attempt: attempt, marks: make([]event.Mark, n), produce: p.produce, maxValue: l.topic.MaxMessageBytes - recordOverheadBytes}
-	p.em.arena.piece = l.budget.arena
+	p.em.arena = arena{pieces: l.pieces, bytes: l.budget.arena, settle: p.promise}
 	p.em.chunks, p.em.between = newChunkPool(min(p.em.maxValue, l.budget.chunk)), p.between
 	for i, m := range pos.Marks {
 		p.em.marks[i] = m

@@ -33,6 +33,7 @@ type Source struct {
 	single   bool
 	budget   budget
 	arrivals arrivals
+	pieces   sync.Pool
 
 	mu     sync.Mutex
 	shards map[event.Shard]*shard
@@ -232,7 +233,7 @@ func (s *Source) runShard(ctx context.Context, reg *registry, limit *hostLimit, 
 	lk.locate = func(ctx context.Context) (place, error) { return s.locate(ctx, sh) }
 	ln := &lane{
 		cfg: &s.cfg, shard: n, topic: reg.topic, adm: reg.adm, spool: sp, link: lk, gate: gate, status: sh.status, log: log,
-		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n], single: s.single, budget: s.budget, arrivals: &s.arrivals,
+		ready: make(chan struct{}), owner: reg.own, known: !reg.fresh[n], single: s.single, budget: s.budget, arrivals: &s.arrivals, pieces: &s.pieces,
 	}
 	ln.owned = sh.slots
 	ln.ask = func(ctx context.Context, args [][]byte) ([][]byte, error) { return s.askKeys(ctx, sh, args) }

@@ -32,16 +32,16 @@ func (p *publisher) full() bool {
 
 // produce hands a record to the client, inside a transaction. A piece of an event may end the one before: an event may
 // be larger than a transaction.
-func (p *publisher) produce(r *kgo.Record, chunk []byte, part bool) {
-	promise := p.promise
+func (p *publisher) produce(r *kgo.Record, settle promise, chunk []byte, part bool) {
 	if chunk != nil {
-		promise = func(r *kgo.Record, err error) {
-			p.promise(r, err)
+		record := settle
+		settle = func(r *kgo.Record, err error) {
 			p.em.chunks.put(chunk, err)
+			record(r, err)
 		}
 	}
 	if !p.begin() {
-		promise(r, *p.failed.Load())
+		settle(r, *p.failed.Load())
 		return
 	}
 	p.bytes += len(r.Key) + len(r.Value)
@@ -50,7 +50,7 @@ func (p *publisher) produce(r *kgo.Record, chunk []byte, part bool) {
 	if part {
 		p.chunks[r.Partition]++
 	}
-	p.cl.Produce(p.work, r, promise)
+	p.cl.Produce(p.work, r, settle)
 }
 
 func (p *publisher) begin() bool {
