@@ -195,7 +195,7 @@ func TestAValueLargerThanTheSpool(t *testing.T) {
 	file, encoded := largeRDB(noise(90 << 20))
 	w.begin(spool.Snapshot, 100, nil)
 	go func() {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := w.sp.Append(ctx, file); err != nil {
 			return

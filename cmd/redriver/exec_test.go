@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"github.com/redriver/redriver/internal/testkit"
 )
 
+const binaryTimeout = 2 * time.Minute
+
 // binary runs the built program to its end.
 func binary(t *testing.T, args ...string) (code connectors.Code, output string) {
 	t.Helper()
@@ -21,7 +24,12 @@ func binary(t *testing.T, args ...string) (code connectors.Code, output string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), binaryTimeout)
+	defer cancel()
+	text, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("redriver %s has not ended after %v:\n%s", strings.Join(args, " "), binaryTimeout, text)
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
@@ -117,7 +125,7 @@ func TestTopicMismatch(t *testing.T) {
 		return nil
 	})
 	r.Stop()
-	code, output := binary(t, "run", "--config", configFile(t, kafka, cluster.Addrs()[0], "    topic.partitions: 16"))
+	code, output := binary(t, "run", "--config", configFile(t, kafka, cluster.Addrs()[0], "    topic.partitions: 12"))
 	if code != connectors.CodeTopic || !strings.Contains(output, "orders.changes") || !strings.Contains(output, "set topic.partitions") {
 		t.Errorf("code %d\n%s", code, output)
 	}
