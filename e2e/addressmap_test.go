@@ -28,24 +28,28 @@ func announceElsewhere(t *testing.T, w *testkit.World, c *redistest.Cluster) (ad
 		set(n, port)
 		pairs = append(pairs, fmt.Sprintf("%s=%s", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), n.Addr()))
 	}
-	w.Eventually(20*time.Second, "the nodes have heard of it", func() error {
-		for _, n := range c.Masters() {
-			view, err := n.Client().ClusterNodes(t.Context()).Result()
-			if err != nil {
-				return err
-			}
-			for _, pair := range pairs {
-				if told, _, _ := strings.Cut(pair, "="); !strings.Contains(view, told+"@") {
-					return errors.New(view)
+	heard := func(want bool) {
+		w.Eventually(20*time.Second, "the nodes have heard of it", func() error {
+			for _, n := range c.Masters() {
+				view, err := n.Client().ClusterNodes(t.Context()).Result()
+				if err != nil {
+					return err
+				}
+				for _, pair := range pairs {
+					if told, _, _ := strings.Cut(pair, "="); strings.Contains(view, told+"@") != want {
+						return errors.New(view)
+					}
 				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
+	heard(true)
 	return strings.Join(pairs, ","), func() {
 		for _, n := range c.Masters() {
 			set(n, 0)
 		}
+		heard(false)
 	}
 }
 
@@ -87,6 +91,7 @@ func TestClustersBehindAnAddressMap(t *testing.T) {
 	sourceBack() // the clients of this test have no map
 	targetBack()
 	stop := writers(t, source.Client(), 2, 300)
+	time.Sleep(500 * time.Millisecond)
 	t.Logf("%d commands written", stop())
 	p.mark(target.Client(), time.Minute)
 	from.Stop()

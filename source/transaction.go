@@ -113,10 +113,17 @@ func (p *publisher) promise(r *kgo.Record, err error) {
 
 func (p *publisher) commitIfDue(idle bool) error {
 	due := p.bytes >= p.limit || idle || time.Since(p.since) >= p.interval
-	if p.open && due || p.asked || !p.open && p.cur != p.pos.Position && time.Since(p.committed) >= quietCommit {
+	if p.open && due || p.asked {
 		return p.commit()
 	}
-	return nil
+	if p.open || p.cur == p.pos.Position || time.Since(p.committed) < quietCommit {
+		return nil
+	}
+	// Nothing is produced, so nothing else tells that the topic is gone.
+	if err := p.refresh(p.work); err != nil {
+		return err
+	}
+	return p.commit()
 }
 
 // commit ends the transaction with the lane's position. Without anything new it does nothing.

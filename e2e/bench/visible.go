@@ -29,7 +29,7 @@ const (
 )
 
 // latencyWarmup is how long the load has run when marks begin to count.
-var latencyWarmup = 10 * time.Second
+var latencyWarmup = 20 * time.Second
 
 // newHistogram counts microseconds up to ten minutes, to three digits.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 600_000_000, 3) }
