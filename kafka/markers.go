@@ -14,27 +14,23 @@ const (
 	brokerRetry = 20 * time.Millisecond
 	// markersPause is between two looks whether they are.
 	markersPause = 500 * time.Microsecond
-	// markersTime is about what a coordinator at ease needs for them: a look before that is in vain.
-	markersTime = time.Millisecond
 )
 
 // AwaitMarkers lets the coordinator complete a transaction that ended at that time, before the producer begins another:
 // EndTransaction returns when the outcome is certain, and the markers are written behind that, within a few milliseconds;
 // whoever produces meanwhile loses brokerRetry. What goes wrong here shows in the next transaction.
 func AwaitMarkers(ctx context.Context, cl *kgo.Client, transactionalID string, ended time.Time) {
-	wait := markersTime - time.Since(ended)
 	for time.Since(ended) < brokerRetry {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		wait = markersPause
 		req := kmsg.NewPtrDescribeTransactionsRequest()
 		req.TransactionalIDs = []string{transactionalID}
 		resp, err := req.RequestWith(ctx, cl)
 		if err != nil || len(resp.TransactionStates) != 1 || resp.TransactionStates[0].State != "PrepareCommit" {
 			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(markersPause):
 		}
 	}
 }

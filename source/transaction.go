@@ -75,13 +75,10 @@ func (p *publisher) admit() error {
 	if p.open {
 		return nil
 	}
+	kafka.AwaitMarkers(p.work, p.cl, offsets.TransactionalID(p.cfg.Connector, p.shard), p.ended)
 	err := p.takePlace()
 	p.waits.end()
-	if err != nil {
-		return err
-	}
-	kafka.AwaitMarkers(p.work, p.cl, offsets.TransactionalID(p.cfg.Connector, p.shard), p.ended)
-	return nil
+	return err
 }
 
 // takePlace waits for a place in the budget, which all lanes of the worker share, if the lane has none.
