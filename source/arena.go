@@ -1,7 +1,6 @@
 package source
 
 import (
-	"cmp"
 	"sync"
 	"sync/atomic"
 
@@ -14,14 +13,13 @@ type promise = func(*kgo.Record, error)
 // arena hands out memory for records in large pieces, and takes a piece back when Kafka has all that lies in it. The next
 // lane that needs one finds it warm in the processor's cache; the garbage collector gets those that no lane needs.
 type arena struct {
-	pieces *sync.Pool // of all lanes of a source; nil if none is taken back
-	bytes  int        // of a piece; 0 is arenaBytes
+	pieces *sync.Pool // of all lanes of a source
+	bytes  int        // of a piece
 	settle promise    // of each record
 	cur    *piece
 }
 
 const (
-	arenaBytes = 1 << 20
 	// bytesPerRecord and minRecords say how many records a piece has: either may be used up first.
 	bytesPerRecord = 256
 	minRecords     = 64
@@ -31,29 +29,28 @@ const (
 type piece struct {
 	memory  []byte
 	records []kgo.Record
-	bytesN  int // in use
-	n       int // records in use
-	foreign bool
+	bytesN  int  // in use
+	n       int  // records in use
+	foreign bool // a record carries what is not in memory
 	out     atomic.Int32
 	failed  atomic.Bool
 
-	pieces *sync.Pool
-	settle promise // of the arena
-	done   promise // the one above, and then letGo
+	pieces *sync.Pool // where it goes back to
+	settle promise    // of the arena
+	done   promise    // the one above, and then letGo
 }
 
 // take hands out a record, whose content is anything, memory for what it carries, and what is to be called when it is settled.
 func (a *arena) take(n int) (*kgo.Record, []byte, promise) {
-	size := cmp.Or(a.bytes, arenaBytes)
-	own := n <= size/4
+	fits := n > 0 && n <= a.bytes/4
 	p := a.cur
-	if p == nil || p.n == len(p.records) || own && n > len(p.memory)-p.bytesN {
-		p = a.next(size)
+	if p == nil || p.n == len(p.records) || fits && n > len(p.memory)-p.bytesN {
+		p = a.next()
 	}
 	p.out.Add(1)
 	r := &p.records[p.n]
 	p.n++
-	if !own || n == 0 {
+	if !fits {
 		p.foreign = true
 		return r, make([]byte, n), p.done
 	}
@@ -62,25 +59,22 @@ func (a *arena) take(n int) (*kgo.Record, []byte, promise) {
 	return r, memory, p.done
 }
 
-func (a *arena) next(size int) *piece {
+func (a *arena) next() *piece {
 	if a.cur != nil {
 		a.cur.letGo(nil)
 	}
-	a.cur = nil
-	if a.pieces != nil {
-		a.cur, _ = a.pieces.Get().(*piece)
-	}
-	if a.cur == nil {
-		p := &piece{memory: make([]byte, size), records: make([]kgo.Record, max(size/bytesPerRecord, minRecords))}
+	p, ok := a.pieces.Get().(*piece)
+	if !ok {
+		p = &piece{memory: make([]byte, a.bytes), records: make([]kgo.Record, max(a.bytes/bytesPerRecord, minRecords)), pieces: a.pieces}
 		p.done = func(r *kgo.Record, err error) {
 			p.settle(r, err)
 			p.letGo(err)
 		}
-		a.cur = p
 	}
-	a.cur.settle, a.cur.pieces = a.settle, a.pieces
-	a.cur.out.Store(1)
-	return a.cur
+	p.settle = a.settle
+	p.out.Store(1)
+	a.cur = p
+	return p
 }
 
 // letGo counts one down. A piece with a record that failed is not used again: the client may still look at that one.
@@ -88,7 +82,7 @@ func (p *piece) letGo(err error) {
 	if err != nil {
 		p.failed.Store(true)
 	}
-	if p.out.Add(-1) > 0 || p.failed.Load() || p.pieces == nil {
+	if p.out.Add(-1) > 0 || p.failed.Load() {
 		return
 	}
 	if p.foreign {

@@ -63,7 +63,7 @@ func publishing(command func([]byte, int) []byte) (run func(n int)) {
 	made := 0
 	em := emitter{
 		topic: "costs.changes", partitions: partitions, maxValue: 1 << 20, marks: make([]event.Mark, partitions),
-		arena:   arena{pieces: &sync.Pool{}, settle: func(*kgo.Record, error) { made++ }},
+		arena:   arena{pieces: &sync.Pool{}, bytes: 1 << 20, settle: func(*kgo.Record, error) { made++ }},
 		produce: func(r *kgo.Record, settle promise, _ []byte, _ bool) { settle(r, nil) },
 	}
 	em.begin(1, 1, event.ReplID{})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -135,7 +136,8 @@ func (l *lane) session(ctx context.Context) error {
 		kgo.TransactionTimeout(l.cfg.TransactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(producerLinger),
-		kgo.ProducerBatchMaxBytes(int32(l.topic.MaxMessageBytes)), kgo.BrokerMaxWriteBytes(int32(l.topic.MaxMessageBytes)+64<<10),
+		kgo.ProducerBatchMaxBytes(int32(l.topic.MaxMessageBytes)),
+		kgo.BrokerMaxWriteBytes(int32(min(l.topic.MaxMessageBytes, math.MaxInt32-requestOverhead)+requestOverhead)),
 		kgo.MaxBufferedBytes(max(int(l.budget.producer), l.topic.MaxMessageBytes)),
 		kgo.MaxBufferedRecords(maxBufferedRecords),
 		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
@@ -219,6 +221,8 @@ func (l *lane) refresh(ctx context.Context) error {
 const (
 	producerLinger     = 50 * time.Millisecond
 	maxBufferedRecords = 200_000
+	// requestOverhead is what a request to Kafka may have beside one full batch: smaller batches, and its own fields.
+	requestOverhead = 64 << 10
 	// positionTail is how many records of a lane's offsets partition are looked at first for its position.
 	positionTail = 2048
 )

@@ -112,7 +112,7 @@ func (w *laneWorld) run(l *lane, limit time.Duration, cond func(Snapshot) bool) 
 
 func (w *laneWorld) must(l *lane, cond func(Snapshot) bool) {
 	w.t.Helper()
-	if !w.run(l, 30*time.Second, cond) {
+	if !w.run(l, 10*time.Second, cond) {
 		w.t.Fatalf("lane stands at %+v", l.status.read())
 	}
 }

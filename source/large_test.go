@@ -203,7 +203,10 @@ func TestAValueLargerThanTheSpool(t *testing.T) {
 		w.sp.Done()
 		w.begin(spool.Stream, 100, commands("SET a 1"))
 	}()
-	w.must(w.lane(), func(s Snapshot) bool { return s.Committed.Offset > 100 })
+	l := w.lane()
+	if !w.run(l, 30*time.Second, func(s Snapshot) bool { return s.Committed.Offset > 100 }) {
+		t.Fatalf("lane stands at %+v", l.status.read())
+	}
 	c, sums := w.published()
 	if sums["large"] != crc32.ChecksumIEEE(encoded) || c.Counts[event.Entry] != 3 || c.Generations[1] != 1 {
 		t.Errorf("%v, generations %v", c.Counts, c.Generations)
