@@ -23,7 +23,8 @@ type Checker struct {
 
 	marks  map[lane]*event.Mark
 	chunks map[int32]*codec.Sequence
-	begun  map[lane]*event.Event // by chunks
+	begun  map[lane]*event.Event  // by chunks
+	parts  map[transaction]uint32 // how many were seen, of transactions of which some are missing
 	// Counts by kind of event, and the newest generation of each shard.
 	Counts      map[event.Kind]int
 	Generations map[event.Shard]event.Generation
@@ -35,6 +36,13 @@ type Checker struct {
 type lane struct {
 	partition int32
 	shard     event.Shard
+}
+
+// transaction is a unit that travels in parts.
+type transaction struct {
+	shard      event.Shard
+	generation event.Generation
+	end        event.Offset
 }
 
 // Check takes the next record of its partition.
@@ -54,6 +62,7 @@ func (c *Checker) Check(r *kgo.Record) error {
 func (c *Checker) one(r *kgo.Record) error {
 	if c.marks == nil {
 		c.marks, c.chunks, c.begun = map[lane]*event.Mark{}, map[int32]*codec.Sequence{}, map[lane]*event.Event{}
+		c.parts = map[transaction]uint32{}
 		c.Counts, c.Generations = map[event.Kind]int{}, map[event.Shard]event.Generation{}
 	}
 	c.Records++
@@ -83,9 +92,21 @@ func (c *Checker) one(r *kgo.Record) error {
 	if err := m.Follow(e); err != nil {
 		return err
 	}
+	if e.Parts > 0 {
+		c.part(e)
+	}
 	c.Counts[e.Kind]++
 	c.Generations[e.Shard] = max(c.Generations[e.Shard], e.Generation)
 	return nil
+}
+
+// part counts one of several parts. Two of them in one partition share their end, so its chain alone does not show that the
+// second one is missing.
+func (c *Checker) part(e *event.Event) {
+	t := transaction{e.Shard, e.Generation, e.End}
+	if c.parts[t]++; c.parts[t] == e.Parts {
+		delete(c.parts, t)
+	}
 }
 
 // chunk returns the event that is whole with this chunk, if any is.
@@ -156,5 +177,11 @@ func (c *Checker) All(ctx context.Context, cfg kafka.Config, topic string) error
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("a transaction stays open: %w", err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for t, seen := range c.parts {
+		return fmt.Errorf("%s: parts are missing of the transaction of shard %d that ends at %d, seen %d", topic, t.shard, t.end, seen)
+	}
+	return nil
 }
