@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,6 +126,11 @@ func (c *carried) settle() {
 
 // says counts what the source has said since it was started.
 func (c *carried) says(what string) int { return logged(c.from, what) }
+
+// matches counts the lines of the source's log that match a regular expression.
+func (c *carried) matches(what string) int {
+	return len(regexp.MustCompile(what).FindAllString(c.from.Log(), -1))
+}
 
 // hears waits until the source has said it n times.
 func (c *carried) hears(n int, what string) {

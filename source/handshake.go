@@ -144,25 +144,36 @@ func (c *replConn) line(silence time.Duration) (string, error) {
 	}
 }
 
+func (c *replConn) authenticate(cfg *Config) error {
+	if cfg.Dialer.Password == "" {
+		return nil
+	}
+	auth := []string{"AUTH", cfg.Dialer.Password}
+	if cfg.Dialer.Username != "" {
+		auth = []string{"AUTH", cfg.Dialer.Username, cfg.Dialer.Password}
+	}
+	_, err := c.ask(auth...)
+	return err
+}
+
 // greet does all of the handshake that comes before PSYNC. Of the REPLCONFs only capa matters to us, and only for what
-// the master would do without it; a master that does not know one is as good a source.
-func (c *replConn) greet(cfg *Config, version string) error {
-	if cfg.Dialer.Password != "" {
-		auth := []string{"AUTH", cfg.Dialer.Password}
-		if cfg.Dialer.Username != "" {
-			auth = []string{"AUTH", cfg.Dialer.Username, cfg.Dialer.Password}
-		}
-		if _, err := c.ask(auth...); err != nil {
-			return err
-		}
+// the master would do without it; a master that does not know one is as good a source. channel: a snapshot may come by a
+// connection of its own.
+func (c *replConn) greet(cfg *Config, version string, channel bool) error {
+	if err := c.authenticate(cfg); err != nil {
+		return err
 	}
 	if _, err := c.ask("PING"); err != nil {
 		return err
 	}
+	capa := []string{"REPLCONF", "capa", "eof", "capa", "psync2"}
+	if channel {
+		capa = append(capa, "capa", "rdb-channel-repl", "capa", "dual-channel") // of Redis and of Valkey
+	}
 	// Port 0: nobody can mistake us for a node to promote.
 	for _, conf := range [][]string{
 		{"REPLCONF", "listening-port", "0"},
-		{"REPLCONF", "capa", "eof", "capa", "psync2"},
+		capa,
 		// A Valkey master cuts the transfer at the first hash with field expiries unless it knows us to be as new as itself.
 		{"REPLCONF", "version", version},
 	} {
@@ -181,6 +192,9 @@ type syncReply struct {
 	// id and offset: the history that follows. For a partial one, id is zero where the server names none.
 	id     event.ReplID
 	offset event.Offset
+	// channel: the snapshot has to be asked for by another connection, and client is the number of this one there.
+	channel channelKind
+	client  string
 }
 
 // psync asks to go on behind from, or for everything if from is nil. The master may take its time to begin a snapshot,
@@ -216,6 +230,10 @@ func (c *replConn) psync(from *event.Position, silence time.Duration) (syncReply
 			return syncReply{}, fmt.Errorf("PSYNC to %s: %w", c.addr, err)
 		}
 		return syncReply{id: id}, nil
+	case "+RDBCHANNELSYNC":
+		return syncReply{channel: redisChannel, client: strings.TrimSpace(rest)}, nil
+	case "+DUALCHANNELSYNC":
+		return syncReply{channel: valkeyChannel}, nil
 	}
 	return syncReply{}, fmt.Errorf("PSYNC to %s: answered %q", c.addr, line)
 }

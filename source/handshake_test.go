@@ -36,7 +36,7 @@ func peer(t *testing.T, answers ...string) *replConn {
 func TestHandshakeToleratesWhatOldServersDoNotKnow(t *testing.T) {
 	c := peer(t, "+OK\r\n", "\n\n+PONG\r\n", "+OK\r\n", "-ERR Unrecognized REPLCONF option: capa\r\n", "-ERR Unrecognized REPLCONF option: version\r\n")
 	cfg := &Config{Dialer: &topology.Dialer{Password: "x"}}
-	if err := c.greet(cfg, "7.0.15"); err != nil {
+	if err := c.greet(cfg, "7.0.15", true); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -73,6 +73,12 @@ func TestPsyncAnswers(t *testing.T) {
 	}
 	if r, err := peer(t, "+CONTINUE\r\n").psync(from, time.Second); err != nil || r.full || !r.id.IsZero() {
 		t.Errorf("partial without a name: %+v, %v", r, err)
+	}
+	if r, err := peer(t, "+RDBCHANNELSYNC 8\r\n").psync(nil, time.Second); err != nil || r.full || r.channel != redisChannel || r.client != "8" {
+		t.Errorf("channel of Redis: %+v, %v", r, err)
+	}
+	if r, err := peer(t, "+DUALCHANNELSYNC\r\n").psync(nil, time.Second); err != nil || r.full || r.channel != valkeyChannel {
+		t.Errorf("channel of Valkey: %+v, %v", r, err)
 	}
 	for _, bad := range []string{"+FULLRESYNC", "+FULLRESYNC x 1", "+FULLRESYNC " + id + " x", "+CONTINUE x", "+OK"} {
 		if r, err := peer(t, bad+"\r\n").psync(from, time.Second); err == nil {
@@ -169,6 +175,19 @@ func TestTruncatedSnapshotIsAnError(t *testing.T) {
 	for _, wire := range []string{"$10\r\nREDIS", "$EOF:" + strings.Repeat("m", 40) + "\r\nREDIS", "", "-ERR no\r\n", "$x\r\n"} {
 		if _, _, err := receive(t, wire); err == nil {
 			t.Errorf("%q: no error", wire)
+		}
+	}
+}
+
+func TestEndOffsets(t *testing.T) {
+	id := strings.Repeat("ab", 20)
+	want, _ := event.ParseReplID(id)
+	if at, client, err := parseEndOffset("$ENDOFF:77 " + id + " -1 8"); err != nil || at != (event.Position{ReplID: want, Offset: 77}) || client != "8" {
+		t.Errorf("%+v, client %s, %v", at, client, err)
+	}
+	for _, bad := range []string{"", "$EOF:x", "$ENDOFF:77 " + id + " 0", "$ENDOFF:x " + id + " 0 8", "$ENDOFF:-1 " + id + " 0 8", "$ENDOFF:7 x 0 8"} {
+		if at, client, err := parseEndOffset(bad); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %+v, client %s, %v", bad, at, client, err)
 		}
 	}
 }

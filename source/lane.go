@@ -263,7 +263,7 @@ func (l *lane) place(p *publisher) (section uint64, err error) {
 		switch {
 		case pos.Snapshot != nil && s.Number == l.resumable && !s.Broken && s.Trimmed == 0:
 			return s.Number, nil
-		case pos.Snapshot == nil && s.Kind == spool.Stream && s.ReplID == pos.ReplID && pos.Offset <= s.End() && holds(sections[:i+1], pos.Offset):
+		case pos.Snapshot == nil && s.Kind == spool.Stream && !s.Broken && s.ReplID == pos.ReplID && pos.Offset <= s.End() && holds(sections[:i+1], pos.Offset):
 			return s.Number, nil
 		}
 	}

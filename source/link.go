@@ -59,6 +59,8 @@ type link struct {
 	// behind: not all that was received may be acknowledged, see single.go.
 	behind  atomic.Bool
 	breaker breaker // of run's goroutine
+	// The next snapshot has to come by the link, because a channel was in vain, or all; run's goroutine alone.
+	alone, barred bool
 }
 
 // errResync ends a session because the lane asked for a new generation.
@@ -171,7 +173,9 @@ func (l *link) session(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	c := newReplConn(conn, master.role, addr)
-	if err := c.greet(l.cfg, master.version); err != nil {
+	channel := !l.alone && !l.barred
+	l.alone = false
+	if err := c.greet(l.cfg, master.version, channel); err != nil {
 		return err
 	}
 	if from == nil {
@@ -181,10 +185,10 @@ func (l *link) session(ctx context.Context) error {
 			return err
 		}
 		defer release()
-		return l.follow(ctx, c, clk, nil, wanted, release)
+		return l.follow(ctx, c, clk, nil, master.version, wanted, release)
 	}
 	l.reportAway(master, from)
-	err = l.follow(ctx, c, clk, from, wanted, func() {})
+	err = l.follow(ctx, c, clk, from, master.version, wanted, nil)
 	if l.breaker.stopped(*from, master, l.flowing.Load()) && ctx.Err() == nil {
 		l.log.Warn("the master closes the link each time before it has sent anything: a new generation gets past that place",
 			slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Int64("master_offset", int64(master.offset)),
@@ -207,52 +211,63 @@ func (l *link) awaitRoom(ctx context.Context) error {
 }
 
 // follow asks for the stream behind from and reads it until the connection breaks.
-func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.Position, wanted uint64, received func()) error {
+func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.Position, version string, wanted uint64, release func()) error {
 	reply, err := c.psync(from, l.cfg.LinkTimeout)
 	if err != nil {
 		return err
 	}
-	ackCtx, stopAcks := context.WithCancelCause(ctx)
-	defer stopAcks(nil)
-	if reply.full {
-		if from != nil {
-			// The master could not go on, and others of its host may be in the same case.
-			release, ok := l.limit.try(c.addr)
-			if !ok || l.spool.Bytes() > l.spool.Capacity()/2 || l.breaker.isOpen() {
-				release()
-				l.wanted.Add(1)
-				return fmt.Errorf("go on at %s: master %s has let go of that place", from, c.addr)
-			}
-			defer release()
-			received = release
-		}
-		if err := l.takeSnapshot(ctx, c, reply); err != nil {
-			return err
-		}
-		received()
-		l.served.Store(wanted)
-		from = &event.Position{ReplID: reply.id, Offset: reply.offset}
-	} else {
+	snapshot := reply.full || reply.channel != noChannel
+	if !snapshot {
 		l.breaker.continued = true
 		if err := l.goOn(from, reply); err != nil {
 			return err
 		}
+		defer l.online(ctx, c, clk, *from, false)()
+		return l.stream(ctx, c, clk, from.Offset)
 	}
+	if from != nil {
+		// The master could not go on, and others of its host may be in the same case.
+		var ok bool
+		if release, ok = l.limit.try(c.addr); !ok || l.spool.Bytes() > l.spool.Capacity()/2 || l.breaker.isOpen() {
+			release()
+			l.wanted.Add(1)
+			return fmt.Errorf("go on at %s: master %s has let go of that place", from, c.addr)
+		}
+		defer release()
+	}
+	received := func() {
+		release()
+		l.served.Store(wanted)
+	}
+	if reply.channel != noChannel {
+		return l.followBeside(ctx, c, clk, version, reply, received)
+	}
+	at := event.Position{ReplID: reply.id, Offset: reply.offset}
+	if err := l.takeSnapshot(ctx, c, at); err != nil {
+		return err
+	}
+	received()
+	defer l.online(ctx, c, clk, at, true)()
+	return l.stream(ctx, c, clk, at.Offset)
+}
+
+// online begins to acknowledge and lets the stream behind from be published. ended waits for the last acknowledgement.
+func (l *link) online(ctx context.Context, c *replConn, clk *clock, from event.Position, full bool) (ended func()) {
+	ctx, stop := context.WithCancel(ctx)
 	acks := make(chan struct{})
-	go func() { // ends with ackCtx or a broken connection
+	go func() { // ends with ctx or a broken connection
 		defer close(acks)
-		l.acknowledge(ackCtx, c)
-	}()
-	defer func() {
-		stopAcks(nil)
-		<-acks
+		l.acknowledge(ctx, c)
 	}()
 	l.gate.set(true)
 	skew, within := clk.reading()
 	l.status.linked(c.addr, skew, within)
-	l.log.Info("link streams", slog.String(c.role, c.addr), slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Any("full", reply.full),
+	l.log.Info("link streams", slog.String(c.role, c.addr), slog.String("replid", from.ReplID.String()), slog.Int64("offset", int64(from.Offset)), slog.Any("full", full),
 		slog.Duration("clock", skew), slog.Duration("clock.within", within))
-	return l.stream(ctx, c, clk, from.Offset)
+	return func() {
+		stop()
+		<-acks
+	}
 }
 
 // stream spools what comes behind offset at.
@@ -290,31 +305,16 @@ func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Off
 }
 
 // takeSnapshot spools the RDB and opens the stream behind it.
-func (l *link) takeSnapshot(ctx context.Context, c *replConn, reply syncReply) error {
-	l.status.stage(StageReceiving)
-	l.log.Info("full resynchronisation", slog.String(c.role, c.addr), slog.String("replid", reply.id.String()), slog.Int64("offset", int64(reply.offset)))
-	h := spool.Header{Kind: spool.Snapshot, ReplID: reply.id, Offset: reply.offset}
-	l.breaker.begin(event.Position{ReplID: reply.id, Offset: reply.offset})
-	if _, err := l.spool.Begin(h); err != nil {
+func (l *link) takeSnapshot(ctx context.Context, c *replConn, at event.Position) error {
+	if _, err := l.beginSnapshot(c, at, false); err != nil {
 		return err
 	}
-	l.replID.Store(&reply.id)
-	// What is left of the old history may be published: the snapshot supersedes it.
-	l.gate.set(true)
-	l.arrivals.count(1)
-	defer l.arrivals.count(-1)
-	err := c.receiveSnapshot(ctx, l.cfg.LinkTimeout, l.status.snapshotSize, func(p []byte) error {
-		l.arrivals.came()
-		l.status.snapshotReceived(int64(len(p)))
-		return l.spool.Append(ctx, p)
-	})
-	if err != nil {
+	if err := l.receive(ctx, c, func(p []byte) error { return l.spool.Append(ctx, p) }); err != nil {
 		return err
 	}
 	l.spool.Done()
 	l.breaker.arrived()
-	h.Kind = spool.Stream
-	_, err = l.spool.Begin(h)
+	_, err := l.spool.Begin(spool.Header{Kind: spool.Stream, ReplID: at.ReplID, Offset: at.Offset})
 	return err
 }
 
@@ -339,7 +339,7 @@ func (l *link) goOn(from *event.Position, reply syncReply) error {
 // generation repairs it. What is on its way to Kafka is revoked.
 func (l *link) resumeAt(m master) (*event.Position, error) {
 	last, ok := l.spool.Last()
-	if !ok || last.Kind != spool.Stream || l.wanted.Load() > l.served.Load() {
+	if !ok || last.Kind != spool.Stream || last.Broken || l.wanted.Load() > l.served.Load() {
 		return nil, nil
 	}
 	at := event.Position{ReplID: last.ReplID, Offset: last.End()}

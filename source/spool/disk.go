@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,15 +31,13 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// disk writes records to segments and removes segments of which no block is held. Guarded by the spool's mutex.
+// disk writes records to the segments of sections and removes those of which no block is held. Guarded by the spool's mutex.
 type disk struct {
-	dir      string
-	limit    int64      // of a segment
-	segments []*segment // oldest first; the last one is written to
-	number   uint64
-	used     int64
-	buf      []byte
-	open     bool
+	dir    string
+	limit  int64  // of a segment
+	number uint64 // of the newest segment
+	used   int64
+	buf    []byte
 }
 
 type segment struct {
@@ -48,13 +47,13 @@ type segment struct {
 }
 
 func (d *disk) writeBlock(sec *section, b *block) error {
-	g, err := d.current()
+	g, err := d.current(sec)
 	if err != nil {
 		return err
 	}
 	buf := d.buf[:0]
-	if sec.header != g {
-		buf = appendRecord(buf, recordSection, sec.Number, int64(sec.Offset), append([]byte{byte(sec.Kind)}, sec.ReplID[:]...))
+	if g.size == 0 {
+		buf = appendSection(buf, sec)
 	}
 	timesAt := int64(0)
 	if len(b.times.bytes) > 0 {
@@ -70,27 +69,34 @@ func (d *disk) writeBlock(sec *section, b *block) error {
 	g.size += int64(len(buf))
 	d.used += int64(len(buf))
 	g.blocks++
-	sec.header = g
 	b.file, b.at, b.timesAt = g, at, timesAt
 	return nil
 }
 
 // writeEnd makes a section that was cut stay cut.
 func (d *disk) writeEnd(sec *section) error {
-	if sec.header == nil {
+	if len(sec.segments) == 0 {
 		return nil
 	}
-	g, err := d.current()
+	g, err := d.current(sec)
 	if err != nil {
 		return err
 	}
-	d.buf = appendRecord(d.buf[:0], recordEnd, sec.Number, sec.Bytes, nil)
+	d.buf = d.buf[:0]
+	if g.size == 0 {
+		d.buf = appendSection(d.buf, sec)
+	}
+	d.buf = appendRecord(d.buf, recordEnd, sec.Number, sec.Bytes, nil)
 	if _, err := g.file.WriteAt(d.buf, g.size); err != nil {
 		return fmt.Errorf("write spool segment: %w", err)
 	}
 	g.size += int64(len(d.buf))
 	d.used += int64(len(d.buf))
 	return nil
+}
+
+func appendSection(dst []byte, sec *section) []byte {
+	return appendRecord(dst, recordSection, sec.Number, int64(sec.Offset), append([]byte{byte(sec.Kind)}, sec.ReplID[:]...))
 }
 
 func appendRecord(dst []byte, kind byte, section uint64, number int64, data []byte) []byte {
@@ -104,11 +110,11 @@ func appendRecord(dst []byte, kind byte, section uint64, number int64, data []by
 	return dst
 }
 
-// current is the segment to write to. Each segment repeats the header of the section it goes on with, because the older
-// ones are removed before it.
-func (d *disk) current() (*segment, error) {
-	if n := len(d.segments); n > 0 && d.open && d.segments[n-1].size < d.limit {
-		return d.segments[n-1], nil
+// current is the segment of the section to write to. Each repeats the section's header, because the older ones are removed
+// before it.
+func (d *disk) current(sec *section) (*segment, error) {
+	if n := len(sec.segments); n > 0 && sec.written && sec.segments[n-1].size < d.limit {
+		return sec.segments[n-1], nil
 	}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make spool folder: %w", err)
@@ -121,36 +127,30 @@ func (d *disk) current() (*segment, error) {
 		}
 		return nil, fmt.Errorf("make spool segment: %w", err)
 	}
-	d.segments = append(d.segments, &segment{file: f})
-	d.open = true
-	return d.segments[len(d.segments)-1], nil
+	g := &segment{file: f}
+	sec.segments, sec.written = append(sec.segments, g), true
+	return g, nil
 }
 
-// removeUnused removes the oldest segments of which nothing is held. When nothing at all is held, the one that is
-// written to goes too, so that an idle spool leaves no file and no stale section behind.
-func (d *disk) removeUnused() error {
+// removeUnused removes the section's oldest segments of which nothing is held: not one in the middle, which may say where
+// the section was cut. When nothing at all is held, the one that is written to goes too, so that an idle spool leaves no
+// file and no stale section behind.
+func (d *disk) removeUnused(sec *section) error {
 	var errs []error
-	for len(d.segments) > 0 && d.segments[0].blocks == 0 {
-		g := d.segments[0]
-		d.used -= g.size
-		errs = append(errs, g.file.Close())
-		if err := os.Remove(g.file.Name()); !errors.Is(err, fs.ErrNotExist) { // somebody was faster
-			errs = append(errs, err)
-		}
-		d.segments = d.segments[1:]
-	}
-	if len(d.segments) == 0 {
-		d.open = false
+	for len(sec.segments) > 0 && sec.segments[0].blocks == 0 {
+		errs = append(errs, d.remove(sec.segments[0]))
+		sec.segments = sec.segments[1:]
 	}
 	return errors.Join(errs...)
 }
 
-func (d *disk) close() error {
-	var errs []error
-	for _, g := range d.segments {
-		errs = append(errs, g.file.Close())
+func (d *disk) remove(g *segment) error {
+	d.used -= g.size
+	err := g.file.Close()
+	if gone := os.Remove(g.file.Name()); !errors.Is(gone, fs.ErrNotExist) { // somebody was faster
+		err = errors.Join(err, gone)
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // readBlock reads the record at, checks it and returns its bytes in dst.
@@ -174,7 +174,7 @@ func (g *segment) readBlock(at int64, dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// recovered reads all segments in order, up to the first record that does not follow.
+// recovered reads all segments in order, up to the first record that does not follow. What holds nothing of use is removed.
 func (d *disk) recovered() ([]*section, error) {
 	names, err := filepath.Glob(filepath.Join(d.dir, "*"+segmentSuffix))
 	if err != nil {
@@ -182,6 +182,7 @@ func (d *disk) recovered() ([]*section, error) {
 	}
 	slices.Sort(names)
 	r := recovery{}
+	var errs []error
 	for _, name := range names {
 		if _, err := fmt.Sscanf(filepath.Base(name), "%016x", &d.number); err != nil {
 			return nil, fmt.Errorf("read name of spool segment %s: %w", name, err)
@@ -191,23 +192,30 @@ func (d *disk) recovered() ([]*section, error) {
 			return nil, fmt.Errorf("open spool segment: %w", err)
 		}
 		g := &segment{file: f}
-		d.segments = append(d.segments, g)
 		if !r.done {
 			r.segment(g)
 		}
 		d.used += g.size
+		if r.of == nil {
+			errs = append(errs, d.remove(g))
+			continue
+		}
+		r.of.segments = append(r.of.segments, g)
+		r.of = nil
 	}
 	for _, sec := range r.sections {
 		// A stream may go on where it ends; a snapshot that was cut off cannot.
 		sec.Done, sec.Broken = true, sec.Kind == Snapshot
+		errs = append(errs, d.removeUnused(sec))
 	}
-	return r.sections, d.removeUnused()
+	return r.sections, errors.Join(errs...)
 }
 
 type recovery struct {
-	sections []*section
+	sections []*section // by number
+	of       *section   // whose segment is read; nil before its header
 	done     bool
-	// times is where the times of the block lie that begins at timesFor in the last section; 0 for none.
+	// times is where the times of the block lie that begins at timesFor; 0 for none.
 	times, timesFor int64
 }
 
@@ -230,21 +238,15 @@ func (r *recovery) segment(g *segment) {
 // record takes one record, or says that it does not follow.
 func (r *recovery) record(g *segment, head [recordHeader]byte, data []byte) bool {
 	number, at := binary.BigEndian.Uint64(head[5:]), int64(binary.BigEndian.Uint64(head[13:]))
+	if head[4] == recordSection {
+		return r.header(number, event.Offset(at), data)
+	}
+	sec := r.of
+	if sec == nil || sec.Number != number {
+		return false
+	}
 	switch head[4] {
-	case recordSection:
-		if len(data) != 1+len(event.ReplID{}) {
-			return false
-		}
-		if n := len(r.sections); n > 0 && r.sections[n-1].Number == number {
-			return true
-		}
-		sec := &section{header: g, Section: Section{Number: number, Header: Header{Kind: Kind(data[0]), ReplID: event.ReplID(data[1:]), Offset: event.Offset(at)}}}
-		r.sections = append(r.sections, sec)
 	case recordBlock:
-		if len(r.sections) == 0 || r.sections[len(r.sections)-1].Number != number {
-			return false
-		}
-		sec := r.sections[len(r.sections)-1]
 		if len(sec.blocks) == 0 {
 			sec.Bytes, sec.Trimmed = at, at
 		}
@@ -263,12 +265,24 @@ func (r *recovery) record(g *segment, head [recordHeader]byte, data []byte) bool
 		// The block follows in the same segment: both are written at once.
 		r.times, r.timesFor = g.size, at
 	case recordEnd:
-		if len(r.sections) == 0 || r.sections[len(r.sections)-1].Number != number {
-			return false
-		}
-		r.sections[len(r.sections)-1].cut(at, (*block).forgetFile)
+		sec.cut(at, (*block).forgetFile)
 	default:
 		return false
 	}
+	return true
+}
+
+// header begins a segment: it says whose it is. The first segments of two sections that were open at once may be in either
+// order.
+func (r *recovery) header(number uint64, offset event.Offset, data []byte) bool {
+	if r.of != nil || len(data) != 1+len(event.ReplID{}) {
+		return false
+	}
+	i, found := slices.BinarySearchFunc(r.sections, number, func(s *section, n uint64) int { return cmp.Compare(s.Number, n) })
+	if !found {
+		h := Header{Kind: Kind(data[0]), ReplID: event.ReplID(data[1:]), Offset: offset}
+		r.sections = slices.Insert(r.sections, i, &section{Section: Section{Number: number, Header: h}})
+	}
+	r.of = r.sections[i]
 	return true
 }

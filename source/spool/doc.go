@@ -5,13 +5,17 @@
 // any place that is not trimmed, as often as they need to; Trim lets go of what is committed. All methods may be called
 // from any goroutine, but there is one writer at a time.
 //
+// One exception: a snapshot and the stream behind it may arrive at the same time, each with a writer of its own. The stream
+// then leaves a quarter of the spool to the snapshot.
+//
 // Bytes are kept in memory first, in blocks. When MemoryBytes are held, the oldest blocks go to disk, so that what is on
-// disk is always a prefix of what is held. When DiskBytes are used too, Append waits: the master then buffers for us.
+// disk is always a prefix of what is held of a section. When DiskBytes are used too, Append waits: the master then buffers for us.
 // Only that prefix outlives a kill; Close writes the rest as well.
 //
 // # Files
 //
-// The folder holds segments named by a running number (%016x.spool), each a sequence of records:
+// The folder holds segments named by a running number (%016x.spool), each a sequence of records of one section, whose header
+// comes first:
 //
 //	4 bytes  CRC-32C of the rest of the record
 //	1 byte   record type: 1 section header, 2 block, 3 section end, 4 times of the block behind it

@@ -97,15 +97,16 @@ type Spool struct {
 	next     uint64     // number of the next section
 	memory   int64      // bytes of capacity of blocks in memory
 	free     [][]byte   // buffers of blocks that were let go
-	stalled  string     // why Append waits; "" while it does not
 	disk     disk
 }
 
 type section struct {
 	Section
 	blocks []*block // without holes; the last one may be open
-	// header is the segment that the section's header was last written to.
-	header *segment
+	// segments have its blocks that lie on disk, oldest first. The last one is written to if it is of this process: written.
+	segments []*segment
+	written  bool
+	stalled  string // why appending to it waits; "" while it does not
 }
 
 // block is a run of bytes. data and times are nil once the block lies on disk alone.
@@ -178,7 +179,10 @@ func (s *Spool) Last() (Section, bool) {
 func (s *Spool) Bytes() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var n int64
+	return s.held()
+}
+
+func (s *Spool) held() (n int64) {
 	for _, sec := range s.sections {
 		n += sec.Bytes - sec.Trimmed
 	}
@@ -195,15 +199,21 @@ func (s *Spool) DiskBytes() int64 {
 	return s.disk.used
 }
 
-// Begin opens a section behind all others. A section that is still open is broken, if a snapshot, or done.
+// Begin opens a section behind all others. Sections that are still open are broken, if snapshots, or done.
 func (s *Spool) Begin(h Header) (number uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, sec := range s.sections {
+		if !sec.Done {
+			sec.Done, sec.Broken = true, sec.Kind == Snapshot
+		}
+	}
+	return s.begin(h)
+}
+
+func (s *Spool) begin(h Header) (number uint64, err error) {
 	if s.closed {
 		return 0, ErrClosed
-	}
-	if last := s.last(); last != nil && !last.Done {
-		last.Done, last.Broken = true, last.Kind == Snapshot
 	}
 	sec := &section{Section: Section{Number: s.next, Header: h}}
 	s.next++
@@ -227,13 +237,17 @@ func (s *Spool) Append(ctx context.Context, p []byte) error { return s.AppendAt(
 
 // AppendAt adds bytes to the newest section, with when they were read. While memory and disk are full it waits.
 func (s *Spool) AppendAt(ctx context.Context, p []byte, at Stamp) error {
+	return s.append(ctx, s.last, p, at)
+}
+
+func (s *Spool) append(ctx context.Context, to func() *section, p []byte, at Stamp) error {
 	for len(p) > 0 {
 		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
 			return ErrClosed
 		}
-		n, retry, err := s.appendSome(p, at)
+		n, retry, err := s.appendSome(to(), p, at)
 		p = p[n:]
 		if n > 0 {
 			s.signal()
@@ -257,23 +271,22 @@ func (s *Spool) AppendAt(ctx context.Context, p []byte, at Stamp) error {
 }
 
 // appendSome copies what fits now. With nothing taken, retry is when to look again even if nobody signals.
-func (s *Spool) appendSome(p []byte, at Stamp) (n int, retry time.Duration, err error) {
-	sec := s.last()
+func (s *Spool) appendSome(sec *section, p []byte, at Stamp) (n int, retry time.Duration, err error) {
 	if sec == nil || sec.Done {
 		return 0, 0, errors.New("append to spool: no open section")
 	}
 	b := sec.tail()
 	if b == nil {
-		if why := s.makeRoom(); why != "" {
-			s.stall(why)
+		if why := s.makeRoom(s.share(sec)); why != "" {
+			s.stall(sec, why)
 			return 0, diskRetry, nil
 		}
 		b = &block{start: sec.Bytes, data: s.buffer()}
 		s.memory += blockBytes
 		sec.blocks = append(sec.blocks, b)
 	}
-	if s.stalled != "" {
-		s.stalled = ""
+	if sec.stalled != "" {
+		sec.stalled = ""
 		s.log.Info("the spool takes bytes again")
 	}
 	n = min(len(p), cap(b.data)-len(b.data))
@@ -285,23 +298,24 @@ func (s *Spool) appendSome(p []byte, at Stamp) (n int, retry time.Duration, err 
 }
 
 // makeRoom makes room for one block in memory, or says why it cannot.
-func (s *Spool) makeRoom() (why string) {
-	if s.memory+blockBytes <= s.cfg.MemoryBytes {
-		return ""
+func (s *Spool) makeRoom(of share) (why string) {
+	full := s.held()+blockBytes > of.all
+	if !full && s.memory+blockBytes > of.memory {
+		if err := s.spillOldest(); err != nil {
+			return "its disk cannot be used: " + err.Error()
+		}
+		full = s.memory+blockBytes > of.memory
 	}
-	if err := s.spillOldest(); err != nil {
-		return "its disk cannot be used: " + err.Error()
-	}
-	if s.memory+blockBytes > s.cfg.MemoryBytes {
-		return fmt.Sprintf("its %d bytes of memory and %d bytes of disk are full", s.cfg.MemoryBytes, s.cfg.DiskBytes)
+	if full {
+		return fmt.Sprintf("its %d bytes of memory and %d bytes of disk are full", of.memory, of.all-of.memory)
 	}
 	return ""
 }
 
 // stall says why Append waits, once for each reason in a row.
-func (s *Spool) stall(why string) {
-	if s.stalled != why {
-		s.stalled = why
+func (s *Spool) stall(sec *section, why string) {
+	if sec.stalled != why {
+		sec.stalled = why
 		s.log.Warn("the spool takes no more, the master has to buffer", slog.String("dir", s.cfg.Dir), slog.String("why", why))
 	}
 }
@@ -310,7 +324,12 @@ func (s *Spool) stall(why string) {
 func (s *Spool) Stalled() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stalled
+	for _, sec := range s.sections {
+		if !sec.Done && sec.stalled != "" {
+			return sec.stalled
+		}
+	}
+	return ""
 }
 
 func (s *Spool) buffer() []byte {
@@ -367,11 +386,14 @@ func (s *Spool) spillOldest() error {
 func (s *Spool) Trim(at Place) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var errs []error
 	for len(s.sections) > 0 && s.sections[0].Number < at.Section {
 		s.drop(s.sections[0])
+		errs = append(errs, s.disk.removeUnused(s.sections[0]))
 		s.sections = s.sections[1:]
 	}
-	if sec := s.find(at.Section); sec != nil && at.Byte > sec.Trimmed {
+	sec := s.find(at.Section)
+	if sec != nil && at.Byte > sec.Trimmed {
 		sec.Trimmed = min(at.Byte, sec.Bytes)
 		i := 0
 		for ; i < len(sec.blocks) && sec.blocks[i].start+sec.blocks[i].size <= sec.Trimmed; i++ {
@@ -379,8 +401,11 @@ func (s *Spool) Trim(at Place) error {
 		}
 		sec.blocks = sec.blocks[i:]
 	}
+	if sec != nil {
+		errs = append(errs, s.disk.removeUnused(sec))
+	}
 	s.signal()
-	return s.disk.removeUnused()
+	return errors.Join(errs...)
 }
 
 func (s *Spool) drop(sec *section) {
@@ -461,12 +486,17 @@ func (s *Spool) Close() error {
 	s.signal()
 	for {
 		before := s.memory
-		if err := s.spillOldest(); err != nil {
-			return errors.Join(err, s.disk.close())
+		err := s.spillOldest()
+		if err == nil && s.memory != before {
+			continue
 		}
-		if s.memory == before {
-			return s.disk.close()
+		errs := []error{err}
+		for _, sec := range s.sections {
+			for _, g := range sec.segments {
+				errs = append(errs, g.file.Close())
+			}
 		}
+		return errors.Join(errs...)
 	}
 }
 
