@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -101,7 +102,7 @@ func newSoakWorld(t *testing.T, brokerN int, ended func(*service, error)) *soakW
 	w := testkit.New(t)
 	sw := &soakWorld{toKafka: wires{}}
 	sw.startKafka(t, w, brokerN)
-	source := w.ClusterWith(redistest.Config{Masters: 3, ReplicasPerMaster: 1, Args: []string{
+	source := w.ClusterWith(redistest.Config{Version: os.Getenv("SOAK_VERSION"), Masters: 3, ReplicasPerMaster: 1, Args: []string{
 		"--repl-backlog-size", soakBacklog, "--repl-ping-replica-period", "2", "--repl-timeout", "10",
 	}})
 	sw.target = w.ClusterWith(redistest.Config{Masters: 3, ReplicasPerMaster: 1, Args: []string{"--repl-timeout", "10"}})

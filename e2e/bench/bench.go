@@ -32,7 +32,7 @@ func measureOnce(ctx context.Context, cfg config, progress io.Writer) (_ []measu
 	if err := proc.RemoveAtExit(dir); err != nil {
 		return nil, err
 	}
-	broker, err := kafkatest.Start(ctx, kafkatest.Config{Dir: filepath.Join(dir, "kafka"), Optimized: true})
+	broker, err := kafkatest.Start(ctx, kafkatest.Config{Dir: filepath.Join(dir, "kafka"), Concurrent: true})
 	if err != nil {
 		return nil, err
 	}

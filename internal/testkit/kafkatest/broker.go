@@ -33,9 +33,8 @@ type Config struct {
 	Dir  string // everything it keeps; that of an earlier run brings its data back; required
 	Port int    // default: a free one
 	Heap string // of the Java machine; default: "512m"
-	// Optimized has the Java machine compile its code as well as it can, for measurements. A broker of a test lives too
-	// short for that to pay: its first minute takes most of a core.
-	Optimized bool
+	// Concurrent has the Java machine collect its garbage beside the broker's work, for measurements.
+	Concurrent bool
 
 	// ExtraProps are more lines of server.properties; they win over ours.
 	ExtraProps map[string]string
@@ -150,11 +149,13 @@ func (b *Broker) properties() string { return filepath.Join(b.cfg.Dir, "server.p
 
 // java returns the arguments up to the class to run.
 func (b *Broker) java() []string {
-	flags := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"}
-	if b.cfg.Optimized {
-		flags = []string{"-XX:+UseG1GC"}
+	gc := "-XX:+UseSerialGC"
+	if b.cfg.Concurrent {
+		gc = "-XX:+UseG1GC"
 	}
-	return append(flags, "-Xmx"+b.cfg.Heap, "-Xms64m",
+	// The optimising compiler (C2) takes a third of a core for the first minutes of a broker, and does not pay for itself within
+	// the life of one of ours; in production that is long over.
+	return append([]string{"-XX:TieredStopAtLevel=1", gc}, "-Xmx"+b.cfg.Heap, "-Xms64m",
 		"-Dlog4j2.configurationFile="+filepath.Join(b.cfg.Dir, "log4j2.properties"), "-cp", filepath.Join(b.libs, "*"))
 }
 
