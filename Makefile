@@ -74,7 +74,7 @@ demo: build ## two clusters, one copied into the other, to look at
 sim: ## the simulation, SEEDS (1000) of it from FROM (0) on; SEED=n runs one and shows its log
 	@set -o pipefail; $(if $(SEED),REDRIVER_SIM_SEED=$(SEED),REDRIVER_SIM_SEEDS=$(SEEDS) REDRIVER_SIM_FROM=$(FROM)) go test -count=1 -timeout=0 -v -run '^TestSim' $(TESTFLAGS) ./internal/sim | grep -v '^ *\(--- PASS\|=== RUN\)'
 
-soak: servers ## all faults in random order under load, for DURATION (30m); SOAK_SEED=n repeats an order, SOAK_VERSION=redis-8.6 has such a source
+soak: servers ## all faults in random order under load, for DURATION (30m); SOAK_SEED=n repeats an order, SOAK_VERSION=redis-8.6 has such clusters
 	SOAK=$(DURATION) go test -count=1 -timeout=0 -v -run '^TestSoak' ./e2e
 
 clean: ## what was built here; the cache stays

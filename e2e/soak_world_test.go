@@ -105,7 +105,7 @@ func newSoakWorld(t *testing.T, brokerN int, ended func(*service, error)) *soakW
 	source := w.ClusterWith(redistest.Config{Version: os.Getenv("SOAK_VERSION"), Masters: 3, ReplicasPerMaster: 1, Args: []string{
 		"--repl-backlog-size", soakBacklog, "--repl-ping-replica-period", "2", "--repl-timeout", "10",
 	}})
-	sw.target = w.ClusterWith(redistest.Config{Masters: 3, ReplicasPerMaster: 1, Args: []string{"--repl-timeout", "10"}})
+	sw.target = w.ClusterWith(redistest.Config{Version: os.Getenv("SOAK_VERSION"), Masters: 3, ReplicasPerMaster: 1, Args: []string{"--repl-timeout", "10"}})
 	sw.toSource, sw.toTarget = wiresTo(t, w, source), wiresTo(t, w, sw.target)
 	sw.pipeline = newPipeline(t, w, sw.brokers[0].Addr(), source)
 	for i := range sw.from {

@@ -18,8 +18,20 @@ import (
 // partial resynchronisation at the other node, each time.
 func TestReplicasAreReadInPlaceOfTheirMasters(t *testing.T) {
 	t.Parallel()
-	w := testkit.New(t)
-	source := sourceCluster(w, 3, 1)
+	// Of a replica of Redis 8 snapshots come by a channel of their own.
+	for _, version := range []string{redistest.DefaultVersion, "redis-8.6"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			w := testkit.New(t)
+			args := []string{"--repl-backlog-size", backlog}
+			source := w.ClusterWith(redistest.Config{Version: version, Masters: 3, ReplicasPerMaster: 1, Args: args})
+			sourceReadsReplicas(t, w, source)
+		})
+	}
+}
+
+func sourceReadsReplicas(t *testing.T, w *testkit.World, source *redistest.Cluster) {
+	t.Helper()
 	c := carryUnderLoad(t, w, w.FakeKafka().Addr(), source, append(ownUser(t, source), "redis.read.from", "replica")...)
 	for _, n := range source.Nodes() {
 		role, joined := replication(t.Context(), n.Client())["role"], isJoined(t, n)
