@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// arrivals tells the lanes of a source whether snapshots are on their way to it. While a master sends one it holds back the
-// stream for us, beside a child process and copies of the pages that change: so receiving comes first, and publishing
-// snapshots, which needs more of the machine than all else, waits for it a while. Streams never wait.
+// arrivals tells the lanes of a source whether snapshots are on their way to it. While a master sends one it has a child
+// process, copies of the pages that change, and the stream to hold back for us, unless the snapshot has a channel of its own:
+// so receiving comes first, and publishing snapshots, which needs more of the machine than all else, waits for it a while.
+// Streams never wait.
 type arrivals struct {
 	mu      sync.Mutex
 	senders int

@@ -20,7 +20,7 @@ const (
 // breaker keeps a shard from full resynchronisations without end: each is a fork at the master, and what ended one ends the
 // next. After ResyncMax in a row that led to nothing it is open, for ResyncPause; then one more is tried.
 //
-// Only the link's run uses it.
+// Only the link's run uses it, but for flows: the goroutine that reads the stream calls that, and run looks when it has ended.
 type breaker struct {
 	max   int
 	pause time.Duration

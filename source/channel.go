@@ -65,12 +65,9 @@ func (l *link) followBeside(ctx context.Context, c *replConn, clk *clock, versio
 	}()
 	err = l.receive(ctx, ch, func(p []byte) error { return l.spool.AppendTo(ctx, snapshot, p) })
 	if err != nil {
-		l.spool.Break()
 		l.alone = ctx.Err() == nil
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		return err
+		cancel(err) // unless the link was lost first
+		return errors.Join(context.Cause(ctx), l.spool.Break())
 	}
 	l.spool.Complete(snapshot)
 	ch.Close()
@@ -136,7 +133,7 @@ func (c *replConn) askSnapshot(cfg *Config, link *replConn, version string, aske
 		return event.Position{}, err
 	}
 	reply, err := link.psync(&at, cfg.LinkTimeout)
-	if err == nil && (reply.full || reply.channel != noChannel) {
+	if err == nil && (reply.full || reply.channel != noChannel || !reply.id.IsZero() && reply.id != at.ReplID) {
 		err = fmt.Errorf("PSYNC at %s: the master has let go of the stream behind its snapshot", at)
 	}
 	return at, err

@@ -38,7 +38,7 @@ func (e *ServerError) Error() string {
 	return s
 }
 
-const grantHint = "grant the user +psync +replconf +ping +info +time +cluster with ACL SETUSER"
+const grantHint = "grant the user +psync +sync +replconf +ping +info +time +cluster with ACL SETUSER"
 
 // Hint is what to do about it.
 func (e *ServerError) Hint() string {

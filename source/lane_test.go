@@ -352,12 +352,44 @@ func streaming(s *Source, want int) func() error {
 
 func TestDisklessDelayAboveTheHandshakeTimeout(t *testing.T) {
 	t.Parallel()
-	w := testkit.New(t)
-	c := w.ClusterWith(redistest.Config{Masters: 3, Args: []string{"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "12"}})
-	s, stop := startLive(t, w, c)
-	defer stop()
-	if err := testkit.Poll(t.Context(), 45*time.Second, streaming(s, 3)); err != nil {
-		t.Error(err)
+	// By the link, and by both kinds of channels.
+	for version, args := range map[string][]string{
+		redistest.DefaultVersion: nil, "redis-8.6": nil, "valkey-9.1": {"--dual-channel-replication-enabled", "yes"},
+	} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			w := testkit.New(t)
+			args := append([]string{"--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "12"}, args...)
+			c := w.ClusterWith(redistest.Config{Version: version, Masters: 3, Args: args})
+			s, stop := startLive(t, w, c)
+			defer stop()
+			if err := testkit.Poll(t.Context(), 45*time.Second, streaming(s, 3)); err != nil {
+				t.Error(err)
+			}
+			// A keep-alive that is counted as a part of the stream would show.
+			for n := range 100 {
+				if err := c.Client().Set(t.Context(), fmt.Sprint("key:", n), n, 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.Eventually(20*time.Second, "all is committed, and no more than was sent", func() error {
+				for _, n := range s.Status() {
+					if n.Units < 10 || n.Generation != 1 {
+						return fmt.Errorf("shard %d has published %d units in generation %d", n.Shard, n.Units, n.Generation)
+					}
+					for _, m := range c.Masters() {
+						sent, err := m.Client().InfoMap(t.Context(), "replication").Result()
+						if err != nil {
+							return err
+						}
+						if offset := sent["Replication"]["master_repl_offset"]; m.Addr() == n.Master && offset != fmt.Sprint(n.Committed.Offset) {
+							return fmt.Errorf("shard %d is at offset %d, its master at %s", n.Shard, n.Committed.Offset, offset)
+						}
+					}
+				}
+				return nil
+			})
+		})
 	}
 }
 

@@ -34,7 +34,8 @@ const (
 // link follows one shard: it connects to whichever node is its master, or to a replica of that one, and fills the spool.
 //
 // It knows nothing of Kafka. The lane tells it how far it is (committed, wake), it tells the lane by the gate when the
-// stream may be published. run is its one goroutine, beside the one that acknowledges during a session.
+// stream may be published. run is its one goroutine, beside the one that acknowledges during a session, and the one
+// that reads the stream where a snapshot came by a channel of its own.
 type link struct {
 	cfg    *Config
 	locate func(context.Context) (place, error)
@@ -51,14 +52,15 @@ type link struct {
 	wake      chan struct{}                  // asks for an acknowledgement now; capacity 1
 	// wanted counts the times that a new generation was asked for, served is how many of them a snapshot has answered.
 	wanted, served atomic.Uint64
-	flowing        atomic.Bool // this session has received some of the stream
-	lastRead       time.Time   // of the stream, in any session; run's goroutine alone
+	isOnline       atomic.Bool // this session has all that lies before its stream
+	flowing        atomic.Bool // and has received some of the stream since
+	lastRead       time.Time   // of the stream, in any session; of the goroutine that reads it
 	cancel         atomic.Pointer[context.CancelCauseFunc]
 	pause          atomic.Int64 // behind a read that waited; a time.Duration
 	buffer         int          // bytes of the stream that are read in one go
 	// behind: not all that was received may be acknowledged, see single.go.
 	behind  atomic.Bool
-	breaker breaker // of run's goroutine
+	breaker breaker
 	// The next snapshot has to come by the link, because a channel was in vain, or all; run's goroutine alone.
 	alone, barred bool
 }
@@ -135,6 +137,7 @@ func (l *link) session(ctx context.Context) error {
 	defer cancel(nil)
 	l.cancel.Store(&cancel)
 	l.flowing.Store(false)
+	l.isOnline.Store(false)
 	l.status.stage(StageConnecting)
 	at, err := l.locate(ctx)
 	if err != nil {
@@ -253,6 +256,7 @@ func (l *link) follow(ctx context.Context, c *replConn, clk *clock, from *event.
 
 // online begins to acknowledge and lets the stream behind from be published. ended waits for the last acknowledgement.
 func (l *link) online(ctx context.Context, c *replConn, clk *clock, from event.Position, full bool) (ended func()) {
+	l.isOnline.Store(true)
 	ctx, stop := context.WithCancel(ctx)
 	acks := make(chan struct{})
 	go func() { // ends with ctx or a broken connection
@@ -282,7 +286,9 @@ func (l *link) stream(ctx context.Context, c *replConn, clk *clock, at event.Off
 			}
 			return fmt.Errorf("read stream of %s: %w", c.addr, err)
 		}
-		l.flowing.Store(true)
+		if l.isOnline.Load() {
+			l.flowing.Store(true)
+		}
 		read := time.Now()
 		l.lastRead = read
 		l.breaker.flows()
@@ -310,7 +316,7 @@ func (l *link) takeSnapshot(ctx context.Context, c *replConn, at event.Position)
 		return err
 	}
 	if err := l.receive(ctx, c, func(p []byte) error { return l.spool.Append(ctx, p) }); err != nil {
-		return err
+		return errors.Join(err, l.spool.Break())
 	}
 	l.spool.Done()
 	l.breaker.arrived()

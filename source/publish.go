@@ -108,6 +108,12 @@ func (p *publisher) damaged(found logState) {
 // run publishes section by section, from the one numbered at or the first behind it.
 func (p *publisher) run(ctx context.Context, at uint64) error {
 	for ctx.Err() == nil {
+		if p.broken {
+			// Nothing is published before the next snapshot, which needs the room. A link that appends there takes one.
+			if err := p.spool.Trim(spool.Place{Section: at}); err != nil {
+				return err
+			}
+		}
 		sec, err := p.spool.WaitSection(ctx, max(at, 1)-1)
 		if err != nil {
 			break

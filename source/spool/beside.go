@@ -1,6 +1,9 @@
 package spool
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // A master that sends a snapshot by a connection of its own sends the stream behind it at the same time. Then two sections
 // are open: the snapshot, and beside it the stream, of which nobody reads before the snapshot is whole.
@@ -27,16 +30,20 @@ func (s *Spool) Complete(number uint64) {
 	}
 }
 
-// Break ends all sections that are open: what one lacks makes the ones behind it worthless.
-func (s *Spool) Break() {
+// Break ends all sections that are open and lets go of what they hold: what one lacks makes the ones behind it worthless.
+func (s *Spool) Break() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var errs []error
 	for _, sec := range s.sections {
 		if !sec.Done {
-			sec.Done, sec.Broken = true, true
+			sec.Done, sec.Broken, sec.Trimmed = true, true, sec.Bytes
+			s.drop(sec)
+			errs = append(errs, s.disk.removeUnused(sec))
 		}
 	}
 	s.signal()
+	return errors.Join(errs...)
 }
 
 // share is how many bytes may be held before a section takes no more: in memory, and in all.

@@ -132,7 +132,12 @@ func TestAStreamWithoutItsSnapshotIsBroken(t *testing.T) {
 	if err := s.Append(t.Context(), []byte("PING")); err != nil {
 		t.Fatal(err)
 	}
-	s.Break()
+	if err := s.Break(); err != nil {
+		t.Fatal(err)
+	}
+	if s.Bytes() != 0 {
+		t.Errorf("%d bytes are held of what nobody will read", s.Bytes())
+	}
 	for _, n := range []uint64{snapshot, stream} {
 		if _, err := readAll(t, s, spool.Place{Section: n}); !errors.Is(err, spool.ErrBroken) {
 			t.Errorf("section %d: got %v, want ErrBroken", n, err)
@@ -140,5 +145,44 @@ func TestAStreamWithoutItsSnapshotIsBroken(t *testing.T) {
 	}
 	if err := s.AppendTo(t.Context(), snapshot, []byte("x")); err == nil {
 		t.Error("a broken snapshot takes bytes")
+	}
+}
+
+// TestAStreamWhoseSnapshotIsLostWithTheProcessIsBroken: a new process must not go on from it.
+func TestAStreamWhoseSnapshotIsLostWithTheProcessIsBroken(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 1<<30)
+	old := begin(t, s, spool.Stream, 1)
+	if err := s.Append(t.Context(), []byte("PING")); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := begin(t, s, spool.Snapshot, 9)
+	stream := beginBeside(t, s, 9)
+	if err := errors.Join(s.AppendTo(t.Context(), snapshot, []byte("REDIS")), s.Append(t.Context(), []byte("PING")), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, dir, 1<<30)
+	for n, want := range map[uint64]bool{old: false, snapshot: true, stream: true} {
+		if sec, ok := again.Section(n); !ok || sec.Broken != want {
+			t.Errorf("section %d: %+v, want it broken: %t", n, sec, want)
+		}
+	}
+}
+
+// TestTheStreamDoesNotWaitWhileTheDiskHasRoom: though its snapshot has filled the memory.
+func TestTheStreamDoesNotWaitWhileTheDiskHasRoom(t *testing.T) {
+	s := open(t, t.TempDir(), 1<<30)
+	snapshot := begin(t, s, spool.Snapshot, 9)
+	beginBeside(t, s, 9)
+	for range 4 {
+		if err := s.AppendTo(t.Context(), snapshot, bytesOf(1, 2*memory)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond) // less than it takes to look again
+		err := s.Append(ctx, bytesOf(2, 300_000))
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -203,9 +203,11 @@ func (d *disk) recovered() ([]*section, error) {
 		r.of.segments = append(r.of.segments, g)
 		r.of = nil
 	}
+	broken := false
 	for _, sec := range r.sections {
-		// A stream may go on where it ends; a snapshot that was cut off cannot.
-		sec.Done, sec.Broken = true, sec.Kind == Snapshot
+		// A stream may go on where it ends; a snapshot that was cut off cannot, and without it what lies behind is worth nothing.
+		broken = broken || sec.Kind == Snapshot
+		sec.Done, sec.Broken = true, broken
 		errs = append(errs, d.removeUnused(sec))
 	}
 	return r.sections, errors.Join(errs...)
@@ -283,6 +285,6 @@ func (r *recovery) header(number uint64, offset event.Offset, data []byte) bool 
 		h := Header{Kind: Kind(data[0]), ReplID: event.ReplID(data[1:]), Offset: offset}
 		r.sections = slices.Insert(r.sections, i, &section{Section: Section{Number: number, Header: h}})
 	}
-	r.of = r.sections[i]
+	r.of, r.times = r.sections[i], 0
 	return true
 }

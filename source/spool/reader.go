@@ -42,6 +42,9 @@ func (r *Reader) readMemory(p []byte) (n int, load block, err error) {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	sec := r.s.find(r.at.Section)
+	if sec != nil && sec.Broken && r.at.Byte < sec.Trimmed {
+		return 0, block{}, ErrBroken
+	}
 	if sec == nil || r.at.Byte < sec.Trimmed || r.at.Byte > sec.Bytes {
 		return 0, block{}, fmt.Errorf("read section %d at %d: %w", r.at.Section, r.at.Byte, ErrGone)
 	}

@@ -300,11 +300,12 @@ func (s *Spool) appendSome(sec *section, p []byte, at Stamp) (n int, retry time.
 // makeRoom makes room for one block in memory, or says why it cannot.
 func (s *Spool) makeRoom(of share) (why string) {
 	full := s.held()+blockBytes > of.all
-	if !full && s.memory+blockBytes > of.memory {
+	for !full && s.memory+blockBytes > of.memory {
+		before := s.memory
 		if err := s.spillOldest(); err != nil {
 			return "its disk cannot be used: " + err.Error()
 		}
-		full = s.memory+blockBytes > of.memory
+		full = s.memory == before
 	}
 	if full {
 		return fmt.Sprintf("its %d bytes of memory and %d bytes of disk are full", of.memory, of.all-of.memory)
