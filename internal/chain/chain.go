@@ -92,7 +92,7 @@ func (c *Checker) one(r *kgo.Record) error {
 	if err := m.Follow(e); err != nil {
 		return err
 	}
-	if e.Parts > 0 {
+	if e.Kind == event.Unit && e.Parts > 0 {
 		c.part(e)
 	}
 	c.Counts[e.Kind]++
