@@ -2,12 +2,14 @@ package e2e_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redriver/redriver/internal/load"
 	"github.com/redriver/redriver/internal/testkit"
+	"github.com/redriver/redriver/internal/testkit/kafkatest"
 	"github.com/redriver/redriver/internal/testkit/redistest"
 )
 
@@ -117,4 +119,51 @@ func replicaConns(t *testing.T, master *redistest.Node) (map[bool]string, error)
 		return nil, fmt.Errorf("replicas of %s: %s", master.Addr(), list)
 	}
 	return conns, nil
+}
+
+// Fault (source): the process is killed while a snapshot comes by a channel of its own and Kafka is away. A part of the stream
+// behind that snapshot is on disk then; nothing goes on from it, another snapshot follows by itself.
+func TestStreamOfHalfASnapshotIsNotGoneOnWith(t *testing.T) {
+	t.Parallel()
+	w := testkit.New(t)
+	source := w.ClusterWith(redistest.Config{
+		Version: "redis-8.6", Masters: 1, Args: []string{"--repl-backlog-size", "16kb", "--rdb-key-save-delay", "300"},
+	})
+	dir := t.TempDir()
+	broker, err := kafkatest.StartFake(filepath.Join(dir, "kafka"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := broker.Port()
+	t.Cleanup(func() { broker.Close() })
+	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: 20_000, Seed: 3}); err != nil {
+		t.Fatal(err)
+	}
+	c := carryUnderLoad(t, w, broker.Addr(), source, "spool.memory.bytes", "1MiB")
+	broker.Close()
+	loseBacklog(t, c, func() {})
+	c.w.Eventually(30*time.Second, "a snapshot is on its way", func() error {
+		_, err := replicaConns(t, source.Masters()[0])
+		return err
+	})
+	flood(t, source)
+	w.Eventually(30*time.Second, "some of it is on disk", func() error {
+		files, err := filepath.Glob(filepath.Join(c.dir, "data", "spool", c.connector("from"), "shard-1", "*"))
+		if err == nil && len(files) < 2 {
+			err = fmt.Errorf("%d files", len(files))
+		}
+		return err
+	})
+	if err := c.from.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if broker, err = kafkatest.StartFakeOn(filepath.Join(dir, "kafka"), port); err != nil {
+		t.Fatal(err)
+	}
+	c.from = c.run(c.fromConfig)
+	c.arrives()
+	if n := c.says(saysFull); n != 1 {
+		t.Errorf("%d snapshots behind the restart, want 1", n)
+	}
+	c.settle()
 }
