@@ -24,10 +24,7 @@ func (s *Spool) AppendTo(ctx context.Context, number uint64, p []byte) error {
 func (s *Spool) Complete(number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sec := s.find(number); sec != nil {
-		sec.Done = true
-		s.signal()
-	}
+	s.complete(s.find(number))
 }
 
 // Break ends all sections that are open and lets go of what they hold: what one lacks makes the ones behind it worthless.

@@ -39,7 +39,7 @@ type Place struct {
 type Section struct {
 	Number uint64
 	Header
-	// Bytes is how much of it has arrived, Done whether no more will. Broken: it ended before it was whole. What lies
+	// Bytes is how much of it has arrived, Done whether no more will. Broken: it ended before it was whole, or lies behind such a one. What lies
 	// before Trimmed is let go of.
 	Bytes        int64
 	Trimmed      int64
@@ -199,13 +199,16 @@ func (s *Spool) DiskBytes() int64 {
 	return s.disk.used
 }
 
-// Begin opens a section behind all others. Sections that are still open are broken, if snapshots, or done.
+// Begin opens a section behind all others. A snapshot that is still open is broken, with what is open behind it;
+// another section is done.
 func (s *Spool) Begin(h Header) (number uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	broken := false
 	for _, sec := range s.sections {
 		if !sec.Done {
-			sec.Done, sec.Broken = true, sec.Kind == Snapshot
+			broken = broken || sec.Kind == Snapshot
+			sec.Done, sec.Broken = true, broken
 		}
 	}
 	return s.begin(h)
@@ -226,8 +229,12 @@ func (s *Spool) begin(h Header) (number uint64, err error) {
 func (s *Spool) Done() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if last := s.last(); last != nil {
-		last.Done = true
+	s.complete(s.last())
+}
+
+func (s *Spool) complete(sec *section) {
+	if sec != nil {
+		sec.Done = true
 		s.signal()
 	}
 }
