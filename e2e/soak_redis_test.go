@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -257,7 +258,7 @@ func (s *soak) moveSlots(ctx context.Context, from, to *redistest.Node, r *rand.
 		if err != nil {
 			return err
 		}
-		if owner == from {
+		if owner == from && !slices.Contains(slots, n) {
 			slots = append(slots, n)
 		}
 		if len(slots) == 12 {
