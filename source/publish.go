@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/redriver/redriver/event"
+	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/offsets"
 	"github.com/redriver/redriver/redis/slot"
 	"github.com/redriver/redriver/source/spool"
@@ -49,8 +50,9 @@ type publisher struct {
 	open      bool
 	bytes     int
 	records   int
-	since     time.Time // the open transaction
-	ended     time.Time // the last one
+	since     time.Time     // the open transaction
+	ended     time.Time     // the last one
+	markers   kafka.Markers // of the last one
 	wrote     []bool
 	chunks    []uint32 // records of the transaction that are chunks, by partition
 	unitDB    uint32   // the database selected before the unit that is published

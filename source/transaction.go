@@ -7,7 +7,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/redriver/redriver/event"
-	"github.com/redriver/redriver/kafka"
 	"github.com/redriver/redriver/offsets"
 	"github.com/redriver/redriver/source/spool"
 )
@@ -75,7 +74,7 @@ func (p *publisher) admit() error {
 	if p.open {
 		return nil
 	}
-	kafka.AwaitMarkers(p.work, p.cl, offsets.TransactionalID(p.cfg.Connector, p.shard), p.ended)
+	p.markers.Await(p.work, p.cl, offsets.TransactionalID(p.cfg.Connector, p.shard), p.ended)
 	err := p.takePlace()
 	p.waits.end()
 	return err

@@ -115,13 +115,14 @@ func (p *pacedLane) run(ctx context.Context) error {
 	rate := float64(p.task.Rate) / shards
 	var position [positionBytes]byte
 	var ended time.Time
+	var markers kafka.Markers
 	for sent := 0; time.Since(p.start) < latencyWarmup+p.task.For; {
 		due := int(time.Since(p.start).Seconds() * rate)
 		if sent >= due {
 			shortPause(pollPause)
 			continue
 		}
-		kafka.AwaitMarkers(ctx, cl, laneID(p.task.To, p.number), ended)
+		markers.Await(ctx, cl, laneID(p.task.To, p.number), ended)
 		if err := cl.BeginTransaction(); err != nil {
 			return fmt.Errorf("begin transaction: %w", err)
 		}
