@@ -59,11 +59,24 @@ A connector that loses Redis or Kafka later is started again by itself.
 	return c
 }
 
-// limitMemory sets what the garbage collector tries to stay below. Whoever has set GOMEMLIMIT knows better.
+// gcPercent is how much the heap may grow between two collections while it is below its limit, in percent of what is in use:
+// there is no use in leaving free what the limit allows.
+const gcPercent = 400
+
+// limitMemory sets what the garbage collector tries to stay below, and has it work less up to there. Whoever has set
+// GOMEMLIMIT or GOGC knows better.
 func (a *app) limitMemory(bytes int64) {
-	given := slices.ContainsFunc(a.environ, func(v string) bool { return strings.HasPrefix(v, "GOMEMLIMIT=") })
-	if bytes > 0 && !given {
+	given := func(name string) bool {
+		return slices.ContainsFunc(a.environ, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	}
+	if bytes <= 0 {
+		return
+	}
+	if !given("GOMEMLIMIT") {
 		debug.SetMemoryLimit(bytes)
+	}
+	if !given("GOGC") {
+		debug.SetGCPercent(gcPercent)
 	}
 }
 
