@@ -163,8 +163,8 @@ func (w *worker) live(ctx context.Context) error {
 		return err
 	}
 	w.stat.setState(StateRunning)
-	tick := time.NewTicker(markInterval)
-	defer tick.Stop()
+	look := time.NewTimer(untilLook(time.Now()))
+	defer look.Stop()
 	for {
 		if w.aside.due() {
 			if err := w.retryAside(ctx); err != nil {
@@ -185,10 +185,11 @@ func (w *worker) live(ctx context.Context) error {
 			case <-w.soft.Done():
 				return w.leave(ctx)
 			case <-w.queue.ready:
-			case <-tick.C:
+			case <-look.C:
 				if err := w.idle(ctx); err != nil {
 					return err
 				}
+				look.Reset(untilLook(time.Now()))
 			}
 			continue
 		}
@@ -201,6 +202,12 @@ func (w *worker) live(ctx context.Context) error {
 			return w.leave(ctx)
 		}
 	}
+}
+
+// untilLook is the time until idle partitions look after the target: all of them at once, so that a process with nothing to
+// do wakes once.
+func untilLook(now time.Time) time.Duration {
+	return now.Truncate(markInterval).Add(markInterval).Sub(now)
 }
 
 // gather makes a batch of all records that are there, or returns nil.
