@@ -9,7 +9,6 @@ import (
 
 	"github.com/redriver/redriver/internal/load"
 	"github.com/redriver/redriver/internal/testkit"
-	"github.com/redriver/redriver/internal/testkit/kafkatest"
 	"github.com/redriver/redriver/internal/testkit/redistest"
 )
 
@@ -129,18 +128,12 @@ func TestStreamOfHalfASnapshotIsNotGoneOnWith(t *testing.T) {
 	source := w.ClusterWith(redistest.Config{
 		Version: "redis-8.6", Masters: 1, Args: []string{"--repl-backlog-size", "16kb", "--rdb-key-save-delay", "300"},
 	})
-	dir := t.TempDir()
-	broker, err := kafkatest.StartFake(filepath.Join(dir, "kafka"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := broker.Port()
-	t.Cleanup(func() { broker.Close() })
+	broker := newLeavingBroker(t)
 	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: 20_000, Seed: 3}); err != nil {
 		t.Fatal(err)
 	}
 	c := carryUnderLoad(t, w, broker.Addr(), source, "spool.memory.bytes", "1MiB")
-	broker.Close()
+	broker.leave()
 	loseBacklog(t, c, func() {})
 	c.w.Eventually(30*time.Second, "a snapshot is on its way", func() error {
 		_, err := replicaConns(t, source.Masters()[0])
@@ -157,9 +150,7 @@ func TestStreamOfHalfASnapshotIsNotGoneOnWith(t *testing.T) {
 	if err := c.from.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if broker, err = kafkatest.StartFakeOn(filepath.Join(dir, "kafka"), port); err != nil {
-		t.Fatal(err)
-	}
+	broker.comeBack(t)
 	c.from = c.run(c.fromConfig)
 	c.arrives()
 	if n := c.says(saysFull); n != 1 {

@@ -236,3 +236,32 @@ func (f *underFaults) lanes() []string {
 }
 
 var errNotYet = errors.New("not yet")
+
+// leavingBroker is a stand-in broker that goes away and comes back, on the same port and with its data.
+type leavingBroker struct {
+	fake *kafkatest.Fake
+	dir  string
+}
+
+func newLeavingBroker(t *testing.T) *leavingBroker {
+	t.Helper()
+	b := &leavingBroker{dir: t.TempDir()}
+	var err error
+	if b.fake, err = kafkatest.StartFake(b.dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.leave)
+	return b
+}
+
+func (b *leavingBroker) Addr() string { return b.fake.Addr() }
+
+func (b *leavingBroker) leave() { b.fake.Close() }
+
+func (b *leavingBroker) comeBack(t *testing.T) {
+	t.Helper()
+	var err error
+	if b.fake, err = kafkatest.StartFakeOn(b.dir, b.fake.Port()); err != nil {
+		t.Fatal(err)
+	}
+}

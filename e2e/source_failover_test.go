@@ -2,13 +2,11 @@ package e2e_test
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redriver/redriver/internal/testkit"
-	"github.com/redriver/redriver/internal/testkit/kafkatest"
 	"github.com/redriver/redriver/internal/testkit/redistest"
 	"github.com/redriver/redriver/redis/slot"
 )
@@ -97,19 +95,13 @@ func TestSourceFailoverThatLosesWrites(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
 	source := sourceCluster(w, 3, 1)
-	dir := t.TempDir()
-	broker, err := kafkatest.StartFake(filepath.Join(dir, "kafka"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := broker.Port()
-	t.Cleanup(func() { broker.Close() })
+	broker := newLeavingBroker(t)
 	c := carryUnderLoad(t, w, broker.Addr(), source, ownUser(t, source)...)
 
 	t.Run("not published", func(t *testing.T) {
 		master, replica := masterOf(t, source)
 		full := c.says(saysFull)
-		broker.Close()
+		broker.leave()
 		cutReplicas(t, master, replica)
 		writeLost(t, source, "unpublished")
 		time.Sleep(time.Second) // nothing tells how far the source has read: what it acknowledges is in Kafka
@@ -117,9 +109,7 @@ func TestSourceFailoverThatLosesWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.hears(1, saysDiscarded)
-		if broker, err = kafkatest.StartFakeOn(filepath.Join(dir, "kafka"), port); err != nil {
-			t.Fatal(err)
-		}
+		broker.comeBack(t)
 		c.arrives()
 		wantLost(t, c, "unpublished")
 		if n := c.says(saysFull) - full; n != 0 {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/redriver/redriver/internal/testkit"
-	"github.com/redriver/redriver/internal/testkit/kafkatest"
 )
 
 const saysStalled = "the spool takes no more"
@@ -22,19 +21,7 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
 	source := sourceCluster(w, 1, 0)
-	dir := t.TempDir()
-	broker, err := kafkatest.StartFake(filepath.Join(dir, "kafka"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := broker.Port()
-	t.Cleanup(func() { broker.Close() })
-	back := func(t *testing.T) {
-		t.Helper()
-		if broker, err = kafkatest.StartFakeOn(filepath.Join(dir, "kafka"), port); err != nil {
-			t.Fatal(err)
-		}
-	}
+	broker := newLeavingBroker(t)
 	// 1 MiB of memory, 4 MiB of disk.
 	c := carryUnderLoad(t, w, broker.Addr(), source, "spool.memory.bytes", "1MiB", "spool.disk.bytes", "4MiB", "unit.max.bytes", "2MiB")
 	spool := filepath.Join(c.dir, "data", "spool", c.connector("from"), "shard-1")
@@ -54,13 +41,13 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 	}
 
 	t.Run("full", func(t *testing.T) {
-		broker.Close()
+		broker.leave()
 		write(t, 8)
 		c.hears(1, saysStalled)
 		if c.says("are full") == 0 {
 			t.Error("it does not say why")
 		}
-		back(t)
+		broker.comeBack(t)
 		c.arrives()
 		if c.says("the spool takes bytes again") == 0 {
 			t.Error("it does not say when that is over")
@@ -72,7 +59,7 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 		if err := os.WriteFile(spool, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		broker.Close()
+		broker.leave()
 		write(t, 3)
 		c.hears(1, "its disk cannot be used")
 		if err := os.Remove(spool); err != nil {
@@ -82,11 +69,11 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 			_, err := os.Stat(spool)
 			return err
 		})
-		back(t)
+		broker.comeBack(t)
 		c.arrives()
 	})
 	t.Run("removed while it is used", func(t *testing.T) {
-		broker.Close()
+		broker.leave()
 		write(t, 3)
 		w.Eventually(30*time.Second, "the spool uses its disk", func() error {
 			files, err := filepath.Glob(filepath.Join(spool, "*"))
@@ -97,18 +84,18 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 		})
 		remove(t)
 		write(t, 2)
-		back(t)
+		broker.comeBack(t)
 		c.arrives()
 	})
 	if n := c.says(saysFull) - full; n != 0 {
 		t.Errorf("%d new generations, though the spool held all", n)
 	}
 	t.Run("removed between two runs", func(t *testing.T) {
-		broker.Close()
+		broker.leave()
 		write(t, 3)
 		c.from.Kill()
 		remove(t)
-		back(t)
+		broker.comeBack(t)
 		c.from = c.run(c.fromConfig)
 		c.arrives()
 		if n := c.says(saysFull); n != 0 {
@@ -119,10 +106,10 @@ func TestSourceSpoolFullUnusableAndRemoved(t *testing.T) {
 		c.from.Stop()
 		c.from = w.RedriverOnDisk(filepath.Join(c.dir, "data"), 2<<20, "run", "--config", c.fromConfig, "--no-progress")
 		c.arrives()
-		broker.Close()
+		broker.leave()
 		write(t, 8)
 		c.hears(1, "no space left on device")
-		back(t)
+		broker.comeBack(t)
 		c.arrives()
 		if c.says("the spool takes bytes again") == 0 {
 			t.Error("it does not say when that is over")
