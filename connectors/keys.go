@@ -104,7 +104,7 @@ func workerKeys() []Key {
 		},
 		{
 			Name: "memory.target", Type: TypeSize, Default: "192MiB", Min: "0", Max: "1024GiB",
-			Doc: "Memory that the garbage collector tries to stay below, by working harder, and up to which it works little; 0 for neither. `GOMEMLIMIT` and `GOGC` in the environment go before it.",
+			Doc: "Memory that the garbage collector tries to stay below, by working harder, and up to which it works little; 0 for neither. Give a process a third more. `GOMEMLIMIT` and `GOGC` in the environment go before it.",
 		},
 		{
 			Name: "restart.pause", Type: TypeDuration, Default: "1s", Min: "10ms", Max: "1h",
