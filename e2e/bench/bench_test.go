@@ -115,7 +115,7 @@ Idle                      peak MB  to replica  to franz-go, Kafka
 	}
 	text := report(reportInput{machine: machine{cores: 2, cpu: "Some CPU"}, config: cfg, args: []string{"-keys", "10"}, date: time.Unix(0, 0), rows: r.rows, others: series{4.2}})
 	for _, want := range []string{
-		"Written by `go run ./e2e/bench -keys 10`, on 1970-01-01.", "2 cores, Some CPU", "over a topic of 16 partitions", "100 marks a second",
+		"Written by `make bench BENCHFLAGS=\"-keys 10\"`, on 1970-01-01.", "2 cores, Some CPU", "over a topic of 16 partitions", "100 marks a second",
 		"## 1M `SET`\n", "| redriver source | 3.00 | s | 64.0 | x 1.50 |  |\n", "3: medians", "4.20 % of the machine",
 	} {
 		if !strings.Contains(text, want) {
@@ -204,6 +204,13 @@ func TestOthersAreWhatIsBusyWithoutUs(t *testing.T) {
 	now, err := readCPUClock()
 	if err != nil || now.busy < now.own {
 		t.Errorf("%v busy, %v own, %v", now.busy, now.own, err)
+	}
+}
+
+func TestCommandNamesNoPath(t *testing.T) {
+	got := command([]string{"-runs", "3", "-redis-shake", "/somewhere/redis-shake", "--redis-gunyu=/somewhere/redis-gunyu"})
+	if want := `make bench BENCHFLAGS="-runs 3 -redis-shake PATH --redis-gunyu=PATH"`; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
