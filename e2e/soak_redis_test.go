@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/redriver/redriver/internal/testkit"
 	"github.com/redriver/redriver/internal/testkit/redistest"
@@ -40,6 +44,8 @@ var targetFaults = []soakFault{
 	{atTarget, "a node is added and removed", 2, addAndRemove},
 	{atTarget, "out of memory", 2, setFor("maxmemory", "1", "0")},
 	{atTarget, "NOREPLICAS", 2, setFor("min-replicas-to-write", "5", "0")},
+	{atTarget, "MISCONF", 2, cannotSave},
+	{atTarget, "LOADING", 2, ofTarget(reload)},
 	{atTarget, "timeout 1", 1, setFor("timeout", "1", "0")},
 	{atTarget, "masters end all connections", 3, ofTarget(killClients("normal"))},
 	{atTarget, "connections are cut", 2, func(_ context.Context, s *soak, _ *rand.Rand) error { s.toTarget.cut(); return nil }},
@@ -310,6 +316,45 @@ func setFor(option, value, back string) happening {
 		}
 		return errors.Join(set(value), pauseFor(ctx, between(r, time.Second, 8*time.Second)), set(back))
 	}
+}
+
+// cannotSave has a master fail to save its data, so that it takes no writes for a while.
+func cannotSave(ctx context.Context, s *soak, r *rand.Rand) error {
+	master, _, err := oneMaster(ctx, s.target, r)
+	if err != nil {
+		return err
+	}
+	home := filepath.Dir(master.LogPath())
+	gone, err := os.MkdirTemp(home, "gone")
+	if err != nil {
+		return err
+	}
+	cl := master.Client()
+	if err := errors.Join(cl.ConfigSet(ctx, "dir", gone).Err(), os.Remove(gone), cl.ConfigSet(ctx, "save", "3600 1").Err()); err != nil {
+		return err
+	}
+	if err := cl.BgSave(ctx).Err(); err != nil {
+		return err
+	}
+	return errors.Join(pauseFor(ctx, between(r, time.Second, 8*time.Second)), cl.ConfigSet(ctx, "save", "").Err(), cl.ConfigSet(ctx, "dir", home).Err())
+}
+
+// reload has a master read its data again, slowly, and answer LOADING meanwhile.
+func reload(ctx context.Context, c *redistest.Cluster, r *rand.Rand) error {
+	master, _, err := oneMaster(ctx, c, r)
+	if err != nil {
+		return err
+	}
+	cl := master.NewClient(func(o *redis.Options) { o.ReadTimeout, o.MaxRetries = patience, -1 }) // once, however long it takes
+	defer cl.Close()
+	if err := errors.Join(cl.ConfigSet(ctx, "loading-process-events-interval-bytes", "1024").Err(), cl.ConfigSet(ctx, "key-load-delay", "1000").Err()); err != nil {
+		return err
+	}
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- cl.Do(ctx, "DEBUG", "RELOAD").Err() }()
+	err = pauseFor(ctx, between(r, time.Second, 8*time.Second))
+	err = errors.Join(err, cl.ConfigSet(ctx, "key-load-delay", "0").Err(), <-reloaded)
+	return errors.Join(err, c.WaitReady(ctx))
 }
 
 func pauseFor(ctx context.Context, d time.Duration) error {

@@ -102,8 +102,7 @@ func (r *rig) sinkClients() map[string]bool {
 // Fault (sink): a node joins the target and leaves it again, under load. The sink follows the slots.
 func TestTargetInTrouble(t *testing.T) {
 	t.Parallel()
-	// The folder is set for MISCONF.
-	r := newRigWith(t, redistest.Config{Masters: 3, Args: []string{"--timeout", "5", "--enable-protected-configs", "yes"}})
+	r := newRigWith(t, redistest.Config{Masters: 3, Args: []string{"--timeout", "5"}})
 	rng := seed(t)
 	l := r.lane()
 	l.snapshot()

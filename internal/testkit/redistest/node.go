@@ -108,8 +108,8 @@ func newNodes(ctx context.Context, version, dir string, count int, args []string
 		"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
 		"--lua-time-limit", "60000",
 	} // scripts that fill the servers are slow on a busy machine
-	if major >= 7 { // before, DEBUG is always there
-		base = append(base, "--enable-debug-command", "yes")
+	if major >= 7 { // before, DEBUG is always there, and every option can be set
+		base = append(base, "--enable-debug-command", "yes", "--enable-protected-configs", "yes")
 	}
 	nodes := make([]*Node, 0, count)
 	for i, port := range ports[:count] {
