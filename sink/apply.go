@@ -340,7 +340,7 @@ func (w *worker) receive(p *parcel) (refusals []*RefusedError) {
 				w.lostMark = true
 			default:
 				w.written[r.slot], w.present[r.slot] = *r.mark, true
-				if r.mark.applied != markUnsent {
+				if r.mark.applied != markUnsent && w.wrote {
 					w.stat.begun.Store(true)
 				}
 			}

@@ -52,7 +52,7 @@ type partitionStat struct {
 	applied, restart, end                            atomic.Int64
 	units, bytes, skipped, passedOver, swept, ghosts atomic.Int64
 	unsupported, dead                                atomic.Int64
-	// begun: the target has a watermark that vouches for something.
+	// begun: the target has a watermark that vouches for something that was written.
 	begun atomic.Bool
 
 	mu    sync.Mutex

@@ -70,6 +70,9 @@ type worker struct {
 	// aside.
 	at, next int64
 	aside    aside
+	// wrote: something of the log has been brought to the target. Watermarks before that vouch for nothing, and a target that
+	// loses them has lost nothing.
+	wrote bool
 	// window is the end of the unknown window, refused the units in it that are known to have been refused, in order.
 	window  int64
 	refused []int64
@@ -286,6 +289,7 @@ func (w *worker) applyBatch(ctx context.Context, b *batch) error {
 		}
 		w.in.finished(b.then)
 	}
+	w.wrote = w.wrote || len(b.runs) > 0 || b.then != nil
 	w.at = b.next
 	w.settle()
 	w.refused = slices.DeleteFunc(w.refused, func(o int64) bool { return o < w.next })
@@ -384,6 +388,7 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.aside = aside{}
 	w.stale, w.marksDue, w.bad = stale, true, nil
 	w.stat.begun.Store(!p.isNew)
+	w.wrote = !p.isNew
 	w.stat.applied.Store(w.next)
 	w.stat.restart.Store(w.next)
 	w.queue = w.s.feed.open(w.partition, p.offset, &w.stat.end)
