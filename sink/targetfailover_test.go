@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redriver/redriver/offsets"
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/slot"
@@ -179,4 +181,47 @@ func (r *rig) waitApplied(s *running) {
 		}
 		return nil
 	})
+}
+
+// A target that loses watermarks which vouch for nothing, as a replica does that is promoted right behind the first start, was
+// not wiped: there was nothing on it.
+//
+// Fault (sink): the target fails over before anything was written to it, and loses the sink's first watermarks. The sink begins
+// anew by itself.
+func TestATargetThatLosesFirstWatermarksIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, 0)
+	rng := seed(t)
+	l := r.lane()
+	for i := range 50 {
+		l.source.Set(t.Context(), fmt.Sprint("k", i), i, 0)
+	}
+	l.commit(l.begin) // offsets in the log, and nothing to write
+	s := r.start(r.config())
+	first := string(own.Key(own.Watermark, "t", 0))
+	r.w.Eventually(time.Minute, "a watermark behind the begin", func() error {
+		m, err := parseWatermark(r.target.Client().Get(t.Context(), first).Val())
+		if err == nil && m.applied <= 0 {
+			err = fmt.Errorf("applied %d", m.applied)
+		}
+		return err
+	})
+	// As with a failover, connections end with it.
+	if _, err := r.target.Masters()[0].Client().TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+		p.FlushAll(t.Context())
+		p.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal")
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	l.commit(l.entries)
+	l.commit(func() {
+		l.end()
+		l.boundary()
+		for range 300 {
+			l.random(rng)
+		}
+	})
+	r.same(s)
+	s.stop()
 }

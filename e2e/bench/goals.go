@@ -57,7 +57,7 @@ const (
 // Other bounds.
 const (
 	memoryMust, memoryAim = 256, 100 // MB of a process; the aim is for streaming
-	idleMust, idleAim     = 1, 0.5   // percent of a core, each process
+	idleMust, idleAim     = 1, 0.5   // percent of a core, both processes together
 	p50Must, p50AimAbove  = 15, 4    // ms
 	p99Must, p99AimAbove  = 60, 10   // ms
 	flatFactor            = 1.25     // what still counts as flat
@@ -119,9 +119,7 @@ func goals(cfg config, rows table) (all []goal) {
 		}
 	}
 	all = append(all, memoryGoals(b, rows)...)
-	for _, process := range []string{groupSource, groupSink} {
-		add(goal{name: b.caseIdle() + ", " + process, must: idleMust, aim: idleAim}, rows.row(b.caseIdle(), process))
-	}
+	add(goal{name: b.caseIdle(), must: idleMust, aim: idleAim}, rows.row(b.caseIdle(), redriverBoth))
 	all = append(all, shardGoals(b, rows)...)
 	for _, v := range cfg.versions {
 		name := b.caseBuffer(v)

@@ -39,8 +39,8 @@ type Place struct {
 type Section struct {
 	Number uint64
 	Header
-	// Bytes is how much of it has arrived, Done whether no more will. Broken: it ended before it was whole, or lies behind such a one. What lies
-	// before Trimmed is let go of.
+	// Bytes is how much of it has arrived, Done whether no more will. Broken: it ended before it was whole, or lies behind
+	// such a one. What lies before Trimmed is let go of.
 	Bytes        int64
 	Trimmed      int64
 	Done, Broken bool
