@@ -18,11 +18,14 @@ const (
 	recordOverheadBytes = 1 << 10
 )
 
-// headers tell consumers that do not decode values what a record is. They are shared by all records of a kind.
+// headers tell consumers that do not decode values which control event a record is. They are shared by all records of a kind.
+// Entries and units have none, since every consumer would pay for them with each record.
 var headers = func() map[event.Kind][]kgo.RecordHeader {
 	m := map[event.Kind][]kgo.RecordHeader{}
 	for k := event.Entry; k.Valid(); k++ {
-		m[k] = []kgo.RecordHeader{{Key: "op", Value: []byte(k.String())}}
+		if k.IsControl() {
+			m[k] = []kgo.RecordHeader{{Key: "op", Value: []byte(k.String())}}
+		}
 	}
 	return m
 }()
@@ -218,7 +221,10 @@ func (m *emitter) fill(r *kgo.Record, p int32, key, value []byte) {
 	if len(key) == 0 {
 		key = nil
 	}
-	*r = kgo.Record{Topic: m.topic, Partition: p, Key: key, Value: value, Headers: headers[m.e.Kind], Timestamp: time.UnixMilli(m.timestampMs)}
+	*r = kgo.Record{Topic: m.topic, Partition: p, Key: key, Value: value, Timestamp: time.UnixMilli(m.timestampMs)}
+	if m.e.Kind.IsControl() {
+		r.Headers = headers[m.e.Kind]
+	}
 }
 
 // byPartition cuts the slots at the borders of partitions.
