@@ -182,6 +182,7 @@ type shipment struct {
 	asking bool
 	// checkpoint tells that the transaction ends with the slot's checkpoint.
 	checkpoint bool
+	bytes      int // of its commands
 }
 
 // byReferenceBytes is from when on a unit is not copied.
@@ -224,6 +225,7 @@ var (
 	wireMulti  = resp.AppendCommand(nil, "MULTI")
 	wireExec   = resp.AppendCommand(nil, "EXEC")
 	wireAsking = resp.AppendCommand(nil, "ASKING")
+	wordSet    = []byte("SET")
 )
 
 // round sends the runs and reads every answer.
@@ -287,14 +289,16 @@ func (w *worker) pack(p *parcel, r *run) {
 		if w.shape.single && s.multi && r.mark == nil {
 			s.steps = w.shape.steps(s.units)
 		}
-		p.shipments = append(p.shipments, s)
 		for _, u := range s.steps {
 			p.append(u.commands)
+			s.bytes += len(u.commands)
 		}
+		p.shipments = append(p.shipments, s)
 		if s.checkpoint {
 			last := s.units[len(s.units)-1]
 			c := checkpoint{w.s.topic.ID, w.partition, last.offset, last.part}
-			p.small = resp.AppendCommandBytes(p.small, []byte("SET"), own.Key(own.Checkpoint, w.s.cfg.Name, r.slot), c.text())
+			w.ownKey, w.ownText = own.AppendKey(w.ownKey[:0], own.Checkpoint, w.s.cfg.Name, r.slot), c.appendText(w.ownText[:0])
+			p.small = resp.AppendCommandBytes(p.small, wordSet, w.ownKey, w.ownText)
 		}
 		if s.multi {
 			p.append(wireExec)

@@ -17,7 +17,9 @@ type batch struct {
 	runs   []*run
 	bySlot []*run // by slot, counted from first; as long as need be
 	first  slot.Slot
-	slab   slab[run]
+	// Memory of its own units and runs, which is used again for the next batch.
+	ownUnits slab[unit]
+	ownRuns  slab[run]
 	// then is done when all units are applied: a sweep or a flush. It ends the batch.
 	then *control
 	// dead are events to be kept elsewhere before anything of the batch is sent.
@@ -80,7 +82,7 @@ func (b *batch) add(u *unit) {
 	b.bytes += len(u.commands)
 	r := b.runOf(u.slot)
 	if r == nil {
-		r = b.slab.next()
+		r = b.ownRuns.next()
 		r.slot, r.units = u.slot, r.few[:0]
 		at := int(u.slot - b.first)
 		if at >= len(b.bySlot) {
@@ -103,27 +105,49 @@ func (b *batch) runOf(s slot.Slot) *run {
 	return nil
 }
 
-// reset empties the batch for another one and keeps what it has grown to. Its runs live on where they are set aside.
-func (b *batch) reset(next int64) {
+// reset empties the batch for another one and keeps what it has grown to; its units and runs not if they live on, since some
+// are set aside.
+func (b *batch) reset(next int64, liveOn bool) {
 	for _, u := range b.units {
 		b.bySlot[u.slot-b.first] = nil
 	}
 	clear(b.units)
-	*b = batch{units: b.units[:0], bySlot: b.bySlot, first: b.first, slab: b.slab, next: next}
+	clear(b.runs)
+	if liveOn {
+		b.ownUnits, b.ownRuns = slab[unit]{}, slab[run]{}
+	}
+	b.ownUnits.reset()
+	b.ownRuns.reset()
+	*b = batch{
+		units: b.units[:0], runs: b.runs[:0], bySlot: b.bySlot, first: b.first, ownUnits: b.ownUnits, ownRuns: b.ownRuns, next: next,
+	}
 }
 
-// slab makes values many at a time. One that is kept keeps its neighbours.
-type slab[T any] struct{ free []T }
+// slab makes values many at a time, and again once it is reset.
+type slab[T any] struct {
+	blocks [][]T
+	used   int
+}
 
 const slabLen = 64
 
+// next returns a zero value.
 func (s *slab[T]) next() *T {
-	if len(s.free) == 0 {
-		s.free = make([]T, slabLen)
+	block, i := s.used/slabLen, s.used%slabLen
+	if block == len(s.blocks) {
+		s.blocks = append(s.blocks, make([]T, slabLen))
 	}
-	v := &s.free[0]
-	s.free = s.free[1:]
-	return v
+	s.used++
+	return &s.blocks[block][i]
+}
+
+// reset takes back all values: nobody may have one any more.
+func (s *slab[T]) reset() {
+	for i := 0; s.used > 0; i++ {
+		n := min(s.used, slabLen)
+		clear(s.blocks[i][:n])
+		s.used -= n
+	}
 }
 
 // sent is the offset at and above which nothing of the batch lies. It is behind next if a unit comes in parts.

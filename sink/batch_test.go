@@ -111,7 +111,7 @@ func TestUnit(t *testing.T) {
 	wire = resp.AppendCommand(wire, "SET", "redriver!c!x!{"+slot.Tag(5)+"}", "1 T 0 7") // trap 60
 	wire = resp.AppendCommand(wire, "INCR", "k")
 	u := &unit{commands: wire, blind: true}
-	var scratch [][]byte
+	var scratch scratch
 	if err := u.inspect(3, 0, nil, &scratch); err != nil {
 		t.Fatal(err)
 	}

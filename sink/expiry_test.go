@@ -64,7 +64,7 @@ func TestExpiryTimesAreHeldAndConditionsLeftOut(t *testing.T) {
 
 func TestHeldCommandsOfAUnitKeepTheirPlace(t *testing.T) {
 	u := &unit{blind: true, commands: resp.AppendCommand(resp.AppendCommand(resp.AppendCommand(nil, "HSET", "k", "f", "1"), "PEXPIREAT", "k", "500"), "HDEL", "k", "g")}
-	var scratch [][]byte
+	var scratch scratch
 	if err := u.inspect(3, 1000, nil, &scratch); err != nil {
 		t.Fatal(err)
 	}

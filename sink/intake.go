@@ -57,8 +57,7 @@ type intake struct {
 	accept func(*OverdueError)
 
 	ev      event.Event
-	units   slab[unit]
-	scratch [][]byte
+	scratch scratch
 	keys    []int
 	skipped int64 // units at or below what is done
 	ownKeys int64 // commands left out because they name keys of our own shape
@@ -263,7 +262,7 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 	if err := in.overdue(e, offset); err != nil {
 		return err
 	}
-	u := in.units.next()
+	u := b.ownUnits.next()
 	if err := u.read(e, offset, in.limits.holdMs, in.values, &in.scratch); err != nil {
 		return err
 	}
@@ -278,7 +277,8 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		return in.addSpread(b, u)
 	}
 	if !b.fits(u, in.limits) {
-		in.held, in.heldNext, b.over = u, offset+1, true
+		later := *u // the batch's memory is used again for the next one
+		in.held, in.heldNext, b.over = &later, offset+1, true
 		return nil
 	}
 	b.add(u)
@@ -299,11 +299,11 @@ func (in *intake) rememberKeys(e *event.Event) {
 	}
 	keep(e.Key)
 	for rest := e.Commands; len(rest) > 0; {
-		n, args, err := resp.ParseCommand(rest, in.scratch[:0])
+		n, args, err := resp.ParseCommand(rest, in.scratch.args[:0])
 		if err != nil || n == 0 {
 			return
 		}
-		in.scratch, rest = args, rest[n:]
+		in.scratch.args, rest = args, rest[n:]
 		if resp.IsWord(args[0], "SELECT") {
 			db, _ = databaseOf(args, 1)
 			continue

@@ -62,6 +62,15 @@ type translation struct {
 	sameKind bool
 }
 
+// reset begins another translation, in memory that has been used before.
+func (t *translation) reset(d dialect) {
+	dst := t.dst[:0]
+	if cap(dst) > keepScratchBytes {
+		dst = nil
+	}
+	*t = translation{d: d, dst: dst}
+}
+
 func (t *translation) add(words ...string) {
 	t.dst = resp.AppendCommand(t.dst, words...)
 	t.n++
@@ -109,17 +118,14 @@ func (d dialect) isOld() bool {
 	return d.version != 0 && (!d.knows(sinceMSetEx) || !d.knows(sinceBitOps))
 }
 
-// translate writes what stands for a command at an older target. ok is false for a command that it understands as it is.
-// Conditions are left out where they are the trouble: what is in the log took effect at the source.
-func (d dialect) translate(dst []byte, args [][]byte) (t translation, ok bool) {
-	if !d.isOld() || len(args) < 2 {
-		return translation{}, false
-	}
-	t = translation{d: d, dst: dst}
+// translate writes into t what stands for a command at an older target. It returns false for a command that the target
+// understands as it is. Conditions are left out where they are the trouble: what is in the log took effect at the source.
+func (d dialect) translate(t *translation, args [][]byte) bool {
 	var upper [24]byte
-	if len(args[0]) > len(upper) {
-		return translation{}, false
+	if !d.isOld() || len(args) < 2 || len(args[0]) > len(upper) {
+		return false
 	}
+	t.reset(d)
 	name := upper[:copy(upper[:], args[0])]
 	for i, c := range name {
 		if 'a' <= c && c <= 'z' {
@@ -127,10 +133,7 @@ func (d dialect) translate(dst []byte, args [][]byte) (t translation, ok bool) {
 		}
 	}
 	f := translators[string(name)]
-	if f == nil || !f(&t, args) {
-		return translation{}, false
-	}
-	return t, true
+	return f != nil && f(t, args)
 }
 
 // translators return false for a form that the target understands.

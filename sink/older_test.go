@@ -79,7 +79,8 @@ func TestOlderTargetsGetTheSameEffectByOlderCommands(t *testing.T) {
 				for _, word := range words {
 					args = append(args, []byte(word))
 				}
-				tr, ok := d.translate(nil, args)
+				var tr translation
+				ok := d.translate(&tr, args)
 				if !ok {
 					tr.dst = resp.AppendCommandBytes(nil, args...)
 				} else {

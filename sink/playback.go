@@ -26,7 +26,7 @@ type playback struct {
 
 	group   []byte // commands of the log
 	count   int
-	scratch [][]byte
+	scratch scratch
 	// placer follows the databases; placed is how many of its commands are sent.
 	placer placer
 	placed int
@@ -226,14 +226,14 @@ func (p *playback) flush(ctx context.Context) error {
 	}
 	p.w.in.ownKeys += int64(u.passedOver)
 	for rest := u.commands; len(rest) > 0; {
-		n, args, err := resp.ParseCommand(rest, p.scratch[:0])
+		n, args, err := resp.ParseCommand(rest, p.scratch.args[:0])
 		if err == nil {
 			err = p.placer.command(args, rest[:n])
 		}
 		if err != nil {
 			return p.fault(err)
 		}
-		p.scratch, rest = args, rest[n:]
+		p.scratch.args, rest = args, rest[n:]
 	}
 	if p.group, p.count = p.group[:0], 0; cap(p.group) > 4*splitAboveBytes {
 		p.group = nil

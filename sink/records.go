@@ -52,8 +52,10 @@ func (c checkpoint) covers(u *unit) bool {
 	return u.offset <= c.done() || u.offset == c.offset && u.part > 0 && u.part <= c.parts
 }
 
-func (c checkpoint) text() []byte {
-	dst := []byte(recordVersion)
+func (c checkpoint) text() []byte { return c.appendText(nil) }
+
+func (c checkpoint) appendText(dst []byte) []byte {
+	dst = append(dst, recordVersion...)
 	dst = append(dst, ' ')
 	dst = append(dst, c.topicID...)
 	dst = append(dst, ' ')

@@ -105,7 +105,7 @@ func TestPlace(t *testing.T) {
 		sh := &shape{single: !tc.cluster, name: "t", slot: 0, dbs: dbs, skip: tc.skip}
 		commands, n := wire(tc.commands)
 		e := &event.Event{Kind: event.Unit, DB: tc.db, Key: []byte("a"), Commands: commands, Count: uint32(n), Slot: 5}
-		var scratch [][]byte
+		var scratch scratch
 		u := &unit{}
 		err = u.read(e, 9, 0, nil, &scratch)
 		if err == nil {

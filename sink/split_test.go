@@ -40,11 +40,11 @@ func TestSplitLarge(t *testing.T) {
 		wire = resp.AppendCommand(wire, args...)
 		wire = resp.AppendCommand(wire, "INCR", "n")
 		u := &unit{commands: wire, blind: true}
-		var scratch [][]byte
+		var scratch scratch
 		if err := u.inspect(3, 0, nil, &scratch); err != nil {
 			t.Fatal(err)
 		}
-		u.splitLarge(&scratch)
+		u.splitLarge(&scratch.args)
 		if c.whole {
 			if u.count != 3 || string(u.commands) != string(wire) {
 				t.Errorf("%s was split", c.front)

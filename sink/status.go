@@ -85,9 +85,7 @@ type tally struct{ units, bytes int64 }
 
 func (t *tally) add(s *shipment) {
 	t.units += int64(len(s.units))
-	for _, u := range s.units {
-		t.bytes += int64(len(u.commands))
-	}
+	t.bytes += int64(s.bytes)
 }
 
 func (p *partitionStat) count(t tally) {

@@ -29,25 +29,34 @@ type unit struct {
 	more     []uint32
 }
 
-// read makes u the unit of an event, with expiry times later by holdMs. scratch is reused between calls.
-func (u *unit) read(e *event.Event, offset, holdMs int64, v *values, scratch *[][]byte) error {
+// scratch is what reading a unit needs for a moment. It is used again for the next one.
+type scratch struct {
+	args       [][]byte
+	held, kept []byte
+}
+
+// keepScratchBytes is what a scratch may hold on to.
+const keepScratchBytes = 256 << 10
+
+// read makes u the unit of an event, with expiry times later by holdMs.
+func (u *unit) read(e *event.Event, offset, holdMs int64, v *values, s *scratch) error {
 	if e.Kind == event.Entry {
 		return v.entry(u, e, offset)
 	}
 	*u = unit{offset: offset, slot: e.Slot, key: e.Key, commands: e.Commands, blind: true}
-	if err := u.inspect(int(e.Count), holdMs, v, scratch); err != nil {
+	if err := u.inspect(int(e.Count), holdMs, v, s); err != nil {
 		return err
 	}
-	u.splitLarge(scratch)
+	u.splitLarge(&s.args)
 	return nil
 }
 
 // inspect walks over the commands, finds out whether all are blind, and leaves out those that name keys of our own shape:
 // what another redriver keeps at the source is no user's data, and must never meet our own keys. Expiry times are held, and
 // what the target is too old for is written as it understands it.
-func (u *unit) inspect(want int, holdMs int64, v *values, scratch *[][]byte) error {
+func (u *unit) inspect(want int, holdMs int64, v *values, s *scratch) error {
 	rest := u.commands
-	var kept []byte // valid once changed
+	kept := s.kept[:0] // valid once changed
 	changed := false
 	change := func() {
 		if !changed {
@@ -57,11 +66,11 @@ func (u *unit) inspect(want int, holdMs int64, v *values, scratch *[][]byte) err
 	}
 	seen := 0
 	for ; len(rest) > 0; seen++ {
-		n, args, err := resp.ParseCommand(rest, (*scratch)[:0])
+		n, args, err := resp.ParseCommand(rest, s.args[:0])
 		if err != nil {
 			return fmt.Errorf("parse command %d of unit: %w", seen+1, err)
 		}
-		*scratch = args
+		s.args = args
 		if len(args) == 0 {
 			return fmt.Errorf("parse command %d of unit: it is empty", seen+1)
 		}
@@ -73,15 +82,15 @@ func (u *unit) inspect(want int, holdMs int64, v *values, scratch *[][]byte) err
 			continue
 		}
 		blind := isBlind(args)
-		held, ok := holdExpiry(nil, args, holdMs)
+		held, ok := holdExpiry(s.held[:0], args, holdMs)
 		if ok {
 			change()
-			raw = held
+			raw, s.held = held, held
 		}
 		count := 1
-		if t, ok, err := v.command(args, held); err != nil {
+		if t, err := v.command(args, held); err != nil {
 			return err
-		} else if ok {
+		} else if t != nil {
 			change()
 			raw, count, blind = t.dst, t.n, blind && t.sameKind
 		}
@@ -94,6 +103,15 @@ func (u *unit) inspect(want int, holdMs int64, v *values, scratch *[][]byte) err
 	}
 	if seen != want {
 		return fmt.Errorf("unit holds %d commands, not %d", seen, want)
+	}
+	if cap(s.held) > keepScratchBytes {
+		s.held = nil
+	}
+	switch {
+	case cap(kept) > keepScratchBytes: // not copied: it is the unit's
+		s.kept = nil
+	case changed:
+		s.kept, kept = kept, v.keep(kept)
 	}
 	if changed {
 		u.commands = kept

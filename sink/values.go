@@ -41,6 +41,8 @@ type values struct {
 	modules map[uint64]bool // module types that the target is known to take or not to take
 	room    room
 	digits  [20]byte
+	older   translation // of the command at hand
+	args    [][]byte
 	dec     *rdb.Decoder
 	enc     rdb.Encoder
 }
@@ -106,7 +108,7 @@ func (v *values) without(l lack, keepable bool) error {
 		v.note(l.what, l.key)
 		return nil
 	}
-	return &UnsupportedError{Key: l.key, What: l.what, Target: v.target.String(), Policy: v.policy}
+	return &UnsupportedError{Key: bytes.Clone(l.key), What: l.what, Target: v.target.String(), Policy: v.policy}
 }
 
 // takeDead is what the event at hand lacked, if it is to be a dead letter.
@@ -174,6 +176,14 @@ func (r *room) build(n int, fn func(dst []byte) []byte) []byte {
 		r.free = r.free[len(b):]
 	}
 	return slices.Clip(b)
+}
+
+// keep copies commands that stand in memory that is used again.
+func (v *values) keep(commands []byte) []byte {
+	if v == nil {
+		return bytes.Clone(commands)
+	}
+	return v.room.build(len(commands), func(dst []byte) []byte { return append(dst, commands...) })
 }
 
 // held is an exact time later by the hold; 0 is none, and one too far away stays.

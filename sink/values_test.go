@@ -287,7 +287,7 @@ func TestUnsupportedCommands(t *testing.T) {
 	} {
 		noted := 0
 		v := &values{policy: c.policy, target: target{format: rdb.FormatOf(c.version), dialect: leastDialect(rdb.FormatOf(c.version))}, note: func(string, []byte) { noted++ }}
-		var scratch [][]byte
+		var scratch scratch
 		u := &unit{}
 		err := u.read(&event.Event{Kind: event.Unit, Key: []byte("k"), Commands: commands, Count: 6}, 1, 0, v, &scratch)
 		if c.want == nil {

@@ -64,6 +64,8 @@ type worker struct {
 	in    *intake
 	queue *queue
 	batch batch // the present one: the next is made when it is applied
+	// ownKey and ownText are memory for a checkpoint that is written.
+	ownKey, ownText []byte
 	// bad is the error of the record behind the last batch.
 	bad error
 	// at is behind what was taken from the queue. next: everything below it is applied; lower than at while slots are set
@@ -197,7 +199,7 @@ func (w *worker) live(ctx context.Context) error {
 			continue
 		}
 		err = w.applyBatch(ctx, b)
-		b.reset(w.at)
+		b.reset(w.at, !w.aside.empty())
 		if err != nil {
 			return err
 		}
@@ -222,7 +224,7 @@ func (w *worker) gather() (*batch, error) {
 		return nil, w.bad
 	}
 	b := &w.batch
-	b.reset(w.at)
+	b.reset(w.at, !w.aside.empty())
 	w.in.nowMs = time.Now().UnixMilli()
 	if err := w.in.start(b); err != nil {
 		if len(b.units) == 0 {

@@ -12,6 +12,7 @@ package own
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 
 	"github.com/redriver/redriver/redis/slot"
@@ -29,26 +30,28 @@ const prefix = "redriver!"
 
 // Key names the checkpoint, watermark or fence called name in slot s. It panics when Is would not know the result:
 // kind or name is not of the alphabet, which ValidName tells beforehand.
-func Key(kind byte, name string, s slot.Slot) []byte {
+func Key(kind byte, name string, s slot.Slot) []byte { return AppendKey(nil, kind, name, s) }
+
+// AppendKey appends what Key returns to dst.
+func AppendKey(dst []byte, kind byte, name string, s slot.Slot) []byte {
 	if kind != Checkpoint && kind != Watermark && kind != Fence {
 		panic("own: no such kind of key: " + strconv.QuoteRune(rune(kind)))
 	}
-	return appendKey(kind, name, "", s)
+	return appendKey(dst, kind, name, "", s)
 }
 
 // StagingKey names the n-th staging key of name in slot s: where a large value is built before it is renamed. It
 // panics for a name that ValidName refuses.
 func StagingKey(name string, n uint64, s slot.Slot) []byte {
-	return appendKey(Stage, name, strconv.FormatUint(n, 10)+"!", s)
+	return appendKey(nil, Stage, name, strconv.FormatUint(n, 10)+"!", s)
 }
 
-func appendKey(kind byte, name, part string, s slot.Slot) []byte {
+func appendKey(dst []byte, kind byte, name, part string, s slot.Slot) []byte {
 	if !ValidName(name) {
 		panic("own: no name of a key: " + strconv.Quote(name))
 	}
 	tag := slot.Tag(s)
-	k := make([]byte, 0, len(prefix)+len(name)+len(part)+len(tag)+5)
-	k = append(k, prefix...)
+	k := append(slices.Grow(dst, len(prefix)+len(name)+len(part)+len(tag)+5), prefix...)
 	k = append(k, kind, '!')
 	k = append(k, name...)
 	k = append(k, '!')
