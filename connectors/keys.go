@@ -87,7 +87,8 @@ func workerKeys() []Key {
 	return []Key{
 		{
 			Name: keyDataDir, Type: TypeText, Default: "/var/lib/redriver", check: checkAbsolute,
-			Doc: "Folder for the spools of the sources: what is read from Redis and not yet committed in Kafka. It has to outlive the process.",
+			Doc: "Folder for the spools of the sources: what is read from Redis and not yet committed in Kafka. It has to outlive the process. " +
+				"Sinks keep there for a while what they have no memory for, see `sweep.memory.bytes`.",
 		},
 		{
 			Name: keyBrokers, Type: TypeList, Required: true, check: checkAddresses,
@@ -295,6 +296,11 @@ func applyKeys() []Key {
 		{
 			Name: "sweep.max", Type: TypeFraction, Default: "0.2", Min: "0.0001", Max: "1",
 			Doc: "Largest part of a shard's keys that a sweep may remove; above it the sink stops and asks. Also as a percentage, `20%`; 1 switches this off.",
+		},
+		{
+			Name: "sweep.memory.bytes", Type: TypeSize, Default: "32MiB", Min: "1MiB", Max: "64GiB",
+			Doc: "Memory for what a sweep needs to know of a snapshot: 11 to 33 bytes for each key while it is being read. What is above lies in `data.dir` " +
+				"meanwhile, in files without a name: 16 bytes, at times 32, for each key.",
 		},
 		{
 			Name: "log.lost", Type: TypeChoice, Default: string(sink.LogLostStop), Choices: []string{string(sink.LogLostStop), string(sink.LogLostSnapshot)},

@@ -134,28 +134,9 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-func TestSeenSet(t *testing.T) {
-	s := &seenSet{}
-	if s.has(0) || s.has(7) {
-		t.Error("an empty set has something")
-	}
-	for i := range uint64(100_000) {
-		s.add(i * 0x9e3779b97f4a7c15)
-		s.add(i * 0x9e3779b97f4a7c15)
-	}
-	for i := range uint64(100_000) {
-		if !s.has(i * 0x9e3779b97f4a7c15) {
-			t.Fatalf("%d is missing", i)
-		}
-	}
-	if s.has(12345) || s.n != 99_999 {
-		t.Errorf("%d in the set", s.n)
-	}
-}
-
 // TestSpans: reading never begins inside of a snapshot or a chunked event, also where they overlap.
 func TestSpans(t *testing.T) {
-	in := newIntake(0, 1, limits{}, 0, startPlan{})
+	in := newIntake(0, 1, limits{}, 0, newSeenStore(0, ""), startPlan{})
 	a := in.open(10)
 	b := in.open(20)
 	if got := in.restart(30); got != 10 {

@@ -194,7 +194,7 @@ func (in *intake) complete(b *batch, rb *rebuild) error {
 		return err
 	}
 	if g := in.gens[rb.event.Shard]; g != nil {
-		g.seen.add(in.shape.fingerprint(rb.event.DB, xxhash.Sum64(rb.event.Key)))
+		return g.seen.add(in.shape.fingerprint(rb.event.DB, xxhash.Sum64(rb.event.Key)))
 	}
 	return nil
 }
@@ -231,4 +231,5 @@ func (in *intake) close() {
 	for _, rb := range in.rebuilds {
 		rb.stop()
 	}
+	in.seen.close()
 }

@@ -76,7 +76,7 @@ func testValues() *values {
 // play has an intake read the tapes' records and returns the units it makes.
 func play(t *testing.T, records []*kgo.Record, plan startPlan, l limits) (units []*unit) {
 	t.Helper()
-	in := newIntake(0, 1, l, 1<<30, plan)
+	in := newIntake(0, 1, l, 1<<30, newSeenStore(0, ""), plan)
 	in.values = testValues()
 	defer in.close()
 	next := int64(0)

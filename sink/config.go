@@ -72,6 +72,10 @@ type Config struct {
 	// SweepMax is the part of a shard's keys in one partition that a sweep may remove: above it, and above 100 keys, the
 	// sink stops and asks. Default 0.2; 1 switches the breaker off.
 	SweepMax float64
+	// SweepMemoryBytes bounds the fingerprints of a snapshot's keys in memory, of all partitions together: what is above lies in
+	// DataDir meanwhile, which is made if need be. Defaults 32 MiB, the system's folder for temporary files.
+	SweepMemoryBytes int
+	DataDir          string
 
 	// LogLost is LogLostStop by default.
 	LogLost LogLostPolicy
@@ -126,6 +130,7 @@ const (
 	defaultMaxEventBytes  = 512 << 20
 	defaultRebuildBytes   = 1 << 20
 	defaultFetchBytes     = 64 << 20
+	defaultSweepBytes     = 32 << 20
 	defaultSessionTimeout = 30 * time.Second
 	defaultDrainTimeout   = 10 * time.Second
 	defaultReplyTimeout   = 30 * time.Second
@@ -165,7 +170,7 @@ func (c Config) Validate() error {
 	if c.SweepMax < 0 || c.SweepMax > 1 {
 		fault("sweep maximum %g: want a part between 0 and 1", c.SweepMax)
 	}
-	if c.BatchBytes < 0 || c.BatchUnits < 0 || c.MaxEventBytes < 0 || c.RebuildBytes < 0 || c.FetchBytes < 0 {
+	if c.BatchBytes < 0 || c.BatchUnits < 0 || c.MaxEventBytes < 0 || c.RebuildBytes < 0 || c.FetchBytes < 0 || c.SweepMemoryBytes < 0 {
 		fault("a limit is negative")
 	}
 	if c.SessionTimeout < 0 || c.DrainTimeout < 0 || c.ReplyTimeout < 0 {
@@ -191,6 +196,7 @@ func (c Config) withDefaults() Config {
 	defaultTo(&c.Unsupported, UnsupportedStop)
 	defaultTo(&c.Functions, FunctionsReplace)
 	defaultTo(&c.SweepMax, defaultSweepMax)
+	defaultTo(&c.SweepMemoryBytes, defaultSweepBytes)
 	defaultTo(&c.BatchBytes, defaultBatchBytes)
 	defaultTo(&c.BatchUnits, defaultBatchUnits)
 	defaultTo(&c.MaxEventBytes, defaultMaxEventBytes)

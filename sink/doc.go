@@ -48,7 +48,8 @@
 //  2. restart: SET k and HSET h f are applied again, INCR n and all before it in its slot are skipped by the checkpoint
 //
 // While a snapshot or a chunked event is open, reading begins at its first record (intake.restart), since what is
-// remembered of it would be incomplete otherwise; what was applied is still skipped. What a shard has left open that is gone
+// remembered of it would be incomplete otherwise; what was applied is still skipped. That is a fingerprint of each key, in
+// memory or, beyond Config.SweepMemoryBytes, in sorted runs on disk (seen.go). What a shard has left open that is gone
 // from the source is given up (release.go).
 //
 // Where retention has removed what lies between there and the begin of the log, the partition stops (LostError), or by
@@ -160,6 +161,5 @@
 //
 // # Not in this version
 //
-// FLUSHALL among other writes of a transaction, single arguments of the stream larger than memory but those of SET,
-// fingerprints of a snapshot on disk. Slots of a partition that go on while another is out of memory or has lost its master.
+// FLUSHALL among other writes of a transaction, single arguments of the stream larger than memory but those of SET. Slots of a partition that go on while another is out of memory or has lost its master.
 package sink

@@ -42,6 +42,8 @@ type intake struct {
 	shape  shape
 	marks  map[event.Shard]*event.Mark
 	gens   map[event.Shard]*generation
+	// seen holds the fingerprints of the generations' keys.
+	seen *seenStore
 	// settled are the shards whose first generation is complete at the target.
 	settled []event.Shard
 	// generations are the newest that were met of each shard. A map is never changed, since watermarks hold it.
@@ -75,9 +77,9 @@ type span struct{ begin, end int64 }
 // endless is the end of a span that is still open.
 const endless int64 = math.MaxInt64
 
-func newIntake(partition int32, partitions int, l limits, maxEventBytes int, plan startPlan) *intake {
+func newIntake(partition int32, partitions int, l limits, maxEventBytes int, seen *seenStore, plan startPlan) *intake {
 	return &intake{
-		partition: partition, partitions: partitions, limits: l, plan: plan,
+		partition: partition, seen: seen, partitions: partitions, limits: l, plan: plan,
 		joiner: codec.Joiner{MaxBytes: maxEventBytes}, firsts: map[event.Shard]int64{},
 		marks: map[event.Shard]*event.Mark{}, gens: map[event.Shard]*generation{},
 		settled: slices.Clone(plan.settled), generations: plan.generations,
@@ -172,6 +174,9 @@ func (in *intake) fault(offset int64, err error) error {
 	if e, ok := errors.AsType[*StartError](err); ok {
 		return e
 	}
+	if e, ok := errors.AsType[*SpillError](err); ok {
+		return e
+	}
 	return &RecordError{Partition: in.partition, Offset: offset, Err: err}
 }
 
@@ -246,10 +251,14 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 		if g == nil {
 			return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
 		}
-		g.seen.add(in.shape.fingerprint(e.DB, xxhash.Sum64(e.Key)))
+		if err := g.seen.add(in.shape.fingerprint(e.DB, xxhash.Sum64(e.Key))); err != nil {
+			return err
+		}
 	}
 	if e.Kind == event.Unit {
-		in.rememberKeys(e)
+		if err := in.rememberKeys(e); err != nil {
+			return err
+		}
 	}
 	apart := e.Spread && !in.shape.single
 	if !apart && in.isDone(e.Slot, offset, 0) {
@@ -287,21 +296,23 @@ func (in *intake) addUnit(b *batch, e *event.Event, offset int64) error {
 
 // rememberKeys keeps the keys of a unit that arrives while a generation is open from being swept by it: another lane has
 // written them, so they are not in its snapshot.
-func (in *intake) rememberKeys(e *event.Event) {
+func (in *intake) rememberKeys(e *event.Event) (failed error) {
 	if len(in.gens) == 0 {
-		return
+		return nil
 	}
 	db := e.DB
 	keep := func(key []byte) {
 		for _, g := range in.gens {
-			g.seen.add(in.shape.fingerprint(db, xxhash.Sum64(key)))
+			if err := g.seen.add(in.shape.fingerprint(db, xxhash.Sum64(key))); err != nil {
+				failed = err
+			}
 		}
 	}
 	keep(e.Key)
 	for rest := e.Commands; len(rest) > 0; {
 		n, args, err := resp.ParseCommand(rest, in.scratch.args[:0])
 		if err != nil || n == 0 {
-			return
+			return failed
 		}
 		in.scratch.args, rest = args, rest[n:]
 		if resp.IsWord(args[0], "SELECT") {
@@ -328,6 +339,7 @@ func (in *intake) rememberKeys(e *event.Event) {
 			db = here
 		}
 	}
+	return failed
 }
 
 func (in *intake) control(b *batch, e *event.Event, offset int64) error {
@@ -340,8 +352,9 @@ func (in *intake) control(b *batch, e *event.Event, offset int64) error {
 	case event.SnapshotBegin:
 		if g := in.gens[e.Shard]; g != nil { // given up by its lane
 			g.span.end = offset
+			g.seen.close()
 		}
-		in.gens[e.Shard] = &generation{span: in.open(offset), seen: &seenSet{}}
+		in.gens[e.Shard] = &generation{span: in.open(offset), seen: in.seen.newSet()}
 		return nil
 	case event.SnapshotEnd:
 		g := in.gens[e.Shard]
@@ -378,6 +391,7 @@ func (in *intake) finished(c *control) {
 		return
 	}
 	in.gens[c.shard].span.end = c.offset + 1
+	in.gens[c.shard].seen.close()
 	delete(in.gens, c.shard)
 	if c.first {
 		in.settled = slices.Sorted(slices.Values(append(slices.Clone(in.settled), c.shard)))

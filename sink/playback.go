@@ -70,7 +70,9 @@ func (p *playback) run(ctx context.Context) error {
 	if p.conn == nil {
 		return errTopology
 	}
-	p.w.in.rememberKeys(&p.l.event)
+	if err := p.w.in.rememberKeys(&p.l.event); err != nil {
+		return p.fault(err)
+	}
 	for {
 		n, err := p.in.command()
 		if errors.Is(err, io.EOF) {
@@ -216,7 +218,9 @@ func (p *playback) flush(ctx context.Context) error {
 	}
 	u := &unit{offset: p.c.offset, slot: p.l.slot, key: p.l.event.Key, commands: p.group, blind: true}
 	e := &event.Event{Key: p.l.event.Key, DB: p.placer.from, Commands: p.group}
-	p.w.in.rememberKeys(e)
+	if err := p.w.in.rememberKeys(e); err != nil {
+		return p.fault(err)
+	}
 	err := u.inspect(p.count, p.w.in.limits.holdMs, p.w.in.values, &p.scratch)
 	if d := p.w.in.values.takeDead(); p.dead == nil {
 		p.dead = d

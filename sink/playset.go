@@ -30,7 +30,9 @@ if ttl > 0 then redis.call('PEXPIRE', KEYS[1], ttl) end`
 // place, since the options come behind it.
 func (p *playback) set(ctx context.Context, key []byte, n int, size int64) error {
 	stage := own.StagingKey(p.w.s.cfg.Name, setStage, slot.Of(key))
-	p.w.in.rememberKeys(&event.Event{Key: key, DB: p.placer.from})
+	if err := p.w.in.rememberKeys(&event.Event{Key: key, DB: p.placer.from}); err != nil {
+		return p.fault(err)
+	}
 	put := func(int64, []byte) error { return nil }
 	pieces, err := p.inPieces(size)
 	switch {

@@ -167,32 +167,20 @@ func (w *worker) sweepSingle(ctx context.Context, c *control) error {
 			return err
 		}
 	}
-	isGhost := func(db uint32, key []byte) bool { return !c.seen.has(fingerprintAt(db, xxhash.Sum64(key))) }
-	if c.kind == event.SnapshotEnd {
-		var keys, ghosts int64
-		if err := w.eachKey(dbs, &c.slots, func(db uint32, key []byte) error {
-			keys++
-			if isGhost(db, key) {
-				ghosts++
+	return w.removeGhosts(ctx, c, func(fn func(h uint64) error) error {
+		return w.eachKey(dbs, &c.slots, func(db uint32, key []byte) error { return fn(fingerprintAt(db, xxhash.Sum64(key))) }, nothing)
+	}, func(isGhost func(h uint64) bool) error {
+		var ghosts [][]byte
+		var in uint32
+		return w.eachKey(dbs, &c.slots, func(db uint32, key []byte) error {
+			if isGhost(fingerprintAt(db, xxhash.Sum64(key))) {
+				in, ghosts = db, append(ghosts, key)
 			}
 			return nil
-		}, nothing); err != nil || ghosts == 0 {
-			return err
-		}
-		if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
-			return err
-		}
-	}
-	var ghosts [][]byte
-	var in uint32
-	return w.eachKey(dbs, &c.slots, func(db uint32, key []byte) error {
-		if isGhost(db, key) {
-			in, ghosts = db, append(ghosts, key)
-		}
-		return nil
-	}, func() error {
-		defer func() { ghosts = nil }()
-		return w.unlinkAt(ctx, in, ghosts, c.offset)
+		}, func() error {
+			defer func() { ghosts = nil }()
+			return w.unlinkAt(ctx, in, ghosts, c.offset)
+		})
 	})
 }
 

@@ -82,7 +82,7 @@ func TestSpread(t *testing.T) {
 	for line, word := range map[string]string{
 		"SORT l1 BY w_* STORE l9": "SORT", "EVALSHA 0 2 a b": "EVALSHA",
 	} {
-		in := newIntake(0, 1, limits{}, 0, startPlan{done: make([]int64, slot.Count)})
+		in := newIntake(0, 1, limits{}, 0, newSeenStore(0, ""), startPlan{done: make([]int64, slot.Count)})
 		commands, n := wire(line)
 		u := &unit{commands: commands, count: n}
 		err := in.addSpread(&batch{}, u)

@@ -67,38 +67,95 @@ func (w *worker) sweep(ctx context.Context, c *control) error {
 	for s := range c.slots.All() {
 		all = append(all, s)
 	}
-	isGhost := func(key []byte) bool { return !own.Is(key) && !c.seen.has(xxhash.Sum64(key)) }
-	if c.kind == event.SnapshotEnd {
-		var keys, ghosts int64
-		if err := w.listSlots(all, func(_ slot.Slot, key []byte) error {
-			if !own.Is(key) {
-				keys++
+	return w.removeGhosts(ctx, c, func(fn func(h uint64) error) error {
+		return w.listSlots(all, func(_ slot.Slot, key []byte) error {
+			if own.Is(key) {
+				return nil
 			}
-			if isGhost(key) {
-				ghosts++
+			return fn(xxhash.Sum64(key))
+		})
+	}, func(isGhost func(h uint64) bool) error {
+		// Ghosts are gathered while a pipeline is read and removed behind it: the answers of one are not mixed with the other's.
+		ghosts := map[slot.Slot][][]byte{}
+		return w.listSlotsThen(all, func(s slot.Slot, key []byte) error {
+			if !own.Is(key) && isGhost(xxhash.Sum64(key)) {
+				ghosts[s] = append(ghosts[s], bytes.Clone(key))
 			}
 			return nil
-		}); err != nil {
-			return err
-		}
-		if ghosts == 0 {
-			return nil
-		}
-		if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
-			return err
-		}
+		}, func() error {
+			defer clear(ghosts)
+			return w.unlink(ctx, ghosts, c.offset)
+		})
+	})
+}
+
+// removeGhosts has those of the target's keys removed that the set does not have, if policy and breaker allow it. each hands over
+// the fingerprints of the target's keys, remove removes those that are told to be ghosts. A flush has an empty set, and no policy.
+func (w *worker) removeGhosts(ctx context.Context, c *control, each func(func(h uint64) error) error, remove func(isGhost func(h uint64) bool) error) error {
+	isGhost := func(h uint64) bool { return !c.seen.has(h) }
+	if c.kind != event.SnapshotEnd {
+		return remove(isGhost)
 	}
-	// Ghosts are gathered while a pipeline is read and removed behind it: the answers of one are not mixed with the other's.
-	ghosts := map[slot.Slot][][]byte{}
-	return w.listSlotsThen(all, func(s slot.Slot, key []byte) error {
-		if isGhost(key) {
-			ghosts[s] = append(ghosts[s], bytes.Clone(key))
+	if !c.seen.inMemory() {
+		return w.removeSpilled(ctx, c, each, remove)
+	}
+	var keys, ghosts int64
+	if err := each(func(h uint64) error {
+		keys++
+		if isGhost(h) {
+			ghosts++
 		}
 		return nil
-	}, func() error {
-		defer clear(ghosts)
-		return w.unlink(ctx, ghosts, c.offset)
-	})
+	}); err != nil || ghosts == 0 {
+		return err
+	}
+	if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
+		return err
+	}
+	return remove(isGhost)
+}
+
+// removeSpilled is removeGhosts for a set on disk, which cannot be asked for one key: the target's keys become a set too, and what
+// that has beyond the other is removed, as many at a time as may be held.
+func (w *worker) removeSpilled(ctx context.Context, c *control, each func(func(h uint64) error) error, remove func(isGhost func(h uint64) bool) error) error {
+	have := w.in.seen.newSet()
+	defer have.close()
+	var keys, ghosts int64
+	if err := each(func(h uint64) error {
+		keys++
+		return have.add(h)
+	}); err != nil {
+		return err
+	}
+	if err := have.missing(c.seen, func(uint64) error {
+		ghosts++
+		return nil
+	}); err != nil || ghosts == 0 {
+		return err
+	}
+	if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
+		return err
+	}
+	few, most := &seenSet{}, w.in.seen.few()
+	removeFew := func() error {
+		if few.n == 0 && !few.zero {
+			return nil
+		}
+		err := remove(few.has)
+		*few = seenSet{}
+		return err
+	}
+	if err := have.missing(c.seen, func(h uint64) error {
+		if few.n >= most {
+			if err := removeFew(); err != nil {
+				return err
+			}
+		}
+		return few.add(h)
+	}); err != nil {
+		return err
+	}
+	return removeFew()
 }
 
 // mayRemove is the policy and the breaker.

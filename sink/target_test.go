@@ -89,13 +89,26 @@ func TestReshard(t *testing.T) {
 // TestGhosts: a second generation takes away what the source lost while no one watched, and nothing else.
 func TestGhosts(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 3, 0)
+	for name, memory := range map[string]int{"with fingerprints in memory": 0, "with fingerprints on disk": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ghosts(t, newRig(t, 3, 0), memory)
+		})
+	}
+}
+
+func ghosts(t *testing.T, r *rig, sweepMemory int) {
+	config := func() Config {
+		cfg := r.config()
+		cfg.SweepMemoryBytes, cfg.DataDir = sweepMemory, t.TempDir()
+		return cfg
+	}
 	l := r.lane()
 	for i := range 2000 {
 		l.source.Set(t.Context(), fmt.Sprintf("k%d", i), i, 0)
 	}
 	l.snapshot()
-	s := r.start(r.config())
+	s := r.start(config())
 	l.commit(func() { l.do([]string{"INCR", "n"}) })
 	r.same(s)
 	for i := range 100 {
@@ -109,7 +122,7 @@ func TestGhosts(t *testing.T) {
 	})
 	time.Sleep(300 * time.Millisecond)
 	s.crash()
-	s = r.start(r.config())
+	s = r.start(config())
 	l.commit(func() {
 		l.end()
 		l.boundary()
@@ -130,7 +143,7 @@ func TestGhosts(t *testing.T) {
 	if breaker := (*SweepError)(nil); !errors.As(err, &breaker) || breaker.Ghosts < 100 {
 		t.Fatalf("got %v", err)
 	}
-	cfg := r.config()
+	cfg := config()
 	cfg.Sweep = SweepReport
 	s = r.start(cfg)
 	r.waitApplied(s)

@@ -380,7 +380,7 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.log.Info("partition starts", slog.Int64("offset", p.offset), slog.Bool("new", p.isNew),
 		slog.Int64("window_end", p.window), slog.Int64("epoch", w.epoch))
 	w.dropIntake()
-	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.batchBytes(), w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, p)
+	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.batchBytes(), w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, w.s.seenStore(), p)
 	w.in.values = w.newValues()
 	w.in.shape = w.shape
 	if w.s.cfg.Overdue == OverdueAccept {

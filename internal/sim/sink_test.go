@@ -39,7 +39,7 @@ func (w *world) startSink() {
 			s, err := sink.New(sink.Config{
 				Name: "s", Prefix: prefix, Kafka: w.kafkaConfig(p.host),
 				Dialer: &topology.Dialer{Dial: p.host.dial}, Seeds: w.into.seeds(),
-				ExpiryHold: hold, SweepMax: 1, Instance: "i",
+				ExpiryHold: hold, SweepMax: 1, Instance: "i", SweepMemoryBytes: int(w.seed % 2), // next to nothing, or the default
 				SessionTimeout: 6 * time.Second, DrainTimeout: 2 * time.Second, ReplyTimeout: 5 * time.Second,
 			}, w.log)
 			if err != nil {
