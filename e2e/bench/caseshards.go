@@ -35,8 +35,7 @@ func (b *bench) shards(ctx context.Context) error {
 			if n != shards {
 				return nil
 			}
-			commands := max(1, b.cfg.commands/2)
-			return c.stream(ctx, b.caseHot(), 0, func() error { return hotSets(keys, commands).write(ctx, c.source) })
+			return c.stream(ctx, b.caseHot(), 0, func() error { return hotSets(keys, c.cfg.commands).write(ctx, c.source) })
 		})
 		if err != nil {
 			return err
@@ -50,7 +49,7 @@ func (b *bench) caseShards(n int) string {
 }
 
 func (b *bench) caseHot() string {
-	return fmt.Sprintf("One hot shard of %d: stream of %s `SET`", shards, count(max(1, b.cfg.commands/2)))
+	return fmt.Sprintf("One hot shard of %d: stream of %s `SET`", shards, count(b.cfg.commands))
 }
 
 const unitCost = "CPU us / command"

@@ -127,6 +127,10 @@ func (c *contest) stream(ctx context.Context, caseName string, recordsN int, wri
 	}
 	profile := c.profile()
 	m := beginMeter(c.sys)
+	busy, err := busyCPU()
+	if err != nil {
+		return err
+	}
 	start := time.Now()
 	err = write()
 	s.written = time.Since(start)
@@ -134,9 +138,11 @@ func (c *contest) stream(ctx context.Context, caseName string, recordsN int, wri
 		err = c.marks.applied(ctx, c.sys)
 	}
 	s.used, s.took = m.end()
-	if err := errors.Join(err, profile.end(caseName)); err != nil {
+	after, busyErr := busyCPU()
+	if err := errors.Join(err, busyErr, profile.end(caseName)); err != nil {
 		return err
 	}
+	s.busyCores = (after - busy).Seconds() / s.took.Seconds()
 	return c.record(ctx, s)
 }
 
@@ -154,6 +160,7 @@ type spent struct {
 	caseName      string
 	used          map[string]usage
 	took, written time.Duration
+	busyCores     float64         // of the machine; 0 if not measured
 	recordsN      int             // that are due in the log; 0: franz-go is not measured
 	begin         map[int32]int64 // where the log stood before
 	disk          int64           // its bytes then
@@ -171,6 +178,9 @@ func (c *contest) record(ctx context.Context, s spent) error {
 		applied.replica = appliedBy + nameReplica
 	}
 	c.add(applied)
+	if s.busyCores > 0 {
+		c.add(measure{caseName: s.caseName, what: "busy with all that runs, " + c.name, unit: "cores", value: s.busyCores})
+	}
 	r, ok := c.sys.(*redriver)
 	if !ok || !alone {
 		return nil

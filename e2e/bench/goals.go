@@ -210,7 +210,7 @@ func shardGoals(b *bench, rows table) (all []goal) {
 	}
 	all = append(all, goal{
 		name: "Cost of a command, one hot shard to an even load", unit: "x", must: flatFactor, aim: none,
-		measured: ratio(rows.row(b.caseHot(), redriverBoth), float64(max(1, b.cfg.commands/2)), rows.row(b.caseSet(), redriverBoth), float64(b.cfg.commands)),
+		measured: ratio(rows.row(b.caseHot(), redriverBoth), 1, rows.row(b.caseSet(), redriverBoth), 1),
 	})
 	return slices.DeleteFunc(all, func(g goal) bool { return len(g.measured) == 0 })
 }

@@ -131,7 +131,8 @@ with their defaults. Each system gets a source of its own, filled alike, and the
   sending of a mark to the moment when the copy's server tells that its key has changed (CLIENT TRACKING). Kafka alone: in one process, one
   transactional producer per master that commits records and a position without a pause, and one consumer of committed records, at the same rate.
 - **Price of checkpoints**: INCR, which is guarded, in place of SET of a number, which is not.
-- **Shards**: as many masters at the same total rate, %dk writes/s; the copy has three. One hot shard: all keys in one of three masters.
+- **Shards**: as many masters at the same total rate, %dk writes/s; the copy has three. One hot shard: all keys in one of three
+  masters, so one lane carries it; the cores that are busy meanwhile show whether anything but them holds it up.
 - **The master's output buffer**: the largest sum of what all masters hold back for their replicas (omem of CLIENT LIST), their limit lifted.
 - **Idle**: share of one core with nothing written, connections and topics as the parts before left them.
 `
