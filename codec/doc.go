@@ -58,7 +58,7 @@
 //	uvarint  index, uvarint count
 //	rest     a piece of the value
 //
-// All chunks have the key and the header of the event's record. The count stands in all of them, or, where it was not
+// All chunks have the key of the event's record. The count stands in all of them, or, where it was not
 // known at the beginning, because the event was written while it was still being read, in the last one alone: 0 says that
 // more follow. So an event ends with the chunk whose count is its index + 1, and its pieces, one behind the other, are the
 // value described above, from the version byte on.

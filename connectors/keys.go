@@ -300,7 +300,7 @@ func applyKeys() []Key {
 		{
 			Name: "sweep.memory.bytes", Type: TypeSize, Default: "32MiB", Min: "1MiB", Max: "64GiB",
 			Doc: "Memory for what a sweep needs to know of a snapshot: 11 to 33 bytes for each key while it is being read. What is above lies in `data.dir` " +
-				"meanwhile, in files without a name: 16 bytes, at times 32, for each key.",
+				"meanwhile, or in the folder for temporary files where that cannot be written, in files without a name: 8 bytes for each key, at times 16.",
 		},
 		{
 			Name: "log.lost", Type: TypeChoice, Default: string(sink.LogLostStop), Choices: []string{string(sink.LogLostStop), string(sink.LogLostSnapshot)},

@@ -42,8 +42,9 @@ type intake struct {
 	shape  shape
 	marks  map[event.Shard]*event.Mark
 	gens   map[event.Shard]*generation
-	// seen holds the fingerprints of the generations' keys.
-	seen *seenStore
+	// seen holds the fingerprints of the generations' keys. sweeps tells whether they will be asked for; nil: always.
+	seen   *seenStore
+	sweeps func(first bool) bool
 	// settled are the shards whose first generation is complete at the target.
 	settled []event.Shard
 	// generations are the newest that were met of each shard. A map is never changed, since watermarks hold it.
@@ -354,7 +355,9 @@ func (in *intake) control(b *batch, e *event.Event, offset int64) error {
 			g.span.end = offset
 			g.seen.close()
 		}
-		in.gens[e.Shard] = &generation{span: in.open(offset), seen: in.seen.newSet()}
+		g := &generation{span: in.open(offset), seen: in.seen.newSet()}
+		g.seen.off = in.sweeps != nil && !in.sweeps(!slices.Contains(in.settled, e.Shard))
+		in.gens[e.Shard] = g
 		return nil
 	case event.SnapshotEnd:
 		g := in.gens[e.Shard]

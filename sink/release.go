@@ -84,6 +84,7 @@ func (in *intake) holdsOpen(shard event.Shard) bool {
 func (in *intake) abandon(shard event.Shard, at int64) {
 	if g := in.gens[shard]; g != nil {
 		g.span.end = at
+		g.seen.close()
 		delete(in.gens, shard)
 	}
 	if rb := in.rebuilds[shard]; rb != nil {

@@ -14,6 +14,7 @@ type seenSet struct {
 	slots []uint64 // 0 is empty
 	n     int
 	zero  bool // the fingerprint 0 is in the set
+	off   bool // nobody asks: the set stays empty
 	store *seenStore
 	runs  seenRuns
 }
@@ -22,9 +23,10 @@ type seenSet struct {
 type seenStore struct {
 	budget int // bytes of all tables, one that grows counted twice
 	dir    string
-	off    bool // nobody asks: the sets stay empty
-	used   int
-	sets   []*seenSet
+	// pulse is called now and then in what may take long, and ends it by an error; nil is never called.
+	pulse func() error
+	used  int
+	sets  []*seenSet
 }
 
 // leastSlots is the size of the first table; leastSeenBytes is what every partition gets.
@@ -32,17 +34,19 @@ const (
 	leastSlots       = 16
 	leastSeenBytes   = 256
 	fingerprintBytes = 8
+	// leastGhosts is how many of those that are missing may be held at a time, whatever the budget.
+	leastGhosts = 16 << 10
 )
 
 func newSeenStore(budget int, dir string) *seenStore {
 	return &seenStore{budget: max(budget, leastSeenBytes), dir: dir}
 }
 
-// few is how many fingerprints a set of its own may have beside the store, whose tables are empty meanwhile.
-func (st *seenStore) few() int { return st.budget / (4 * fingerprintBytes) }
+// ghosts is how many fingerprints may be held at a time beside the store, whose tables are empty meanwhile.
+func (st *seenStore) ghosts() int { return max(st.budget/fingerprintBytes, leastGhosts) }
 
 func (st *seenStore) newSet() *seenSet {
-	s := &seenSet{store: st}
+	s := &seenSet{store: st, runs: seenRuns{pulse: st.pulse}}
 	st.sets = append(st.sets, s)
 	return s
 }
@@ -66,7 +70,7 @@ func (s *seenSet) close() {
 
 func (s *seenSet) add(h uint64) error {
 	switch {
-	case s.store != nil && s.store.off:
+	case s.off:
 		return nil
 	case h == 0:
 		s.zero = true
@@ -148,7 +152,9 @@ func (s *seenSet) spill() error {
 		}
 	}
 	slices.Sort(s.slots[:n])
-	if err := s.runs.add(s.store.dir, s.slots[:n]); err != nil {
+	err := s.runs.add(s.store.dir, s.slots[:n])
+	if err != nil {
+		s.rehash(n)
 		return err
 	}
 	clear(s.slots)
@@ -156,8 +162,17 @@ func (s *seenSet) spill() error {
 	return nil
 }
 
+// rehash makes a table again of the fingerprints at its front.
+func (s *seenSet) rehash(n int) {
+	front := slices.Clone(s.slots[:n])
+	clear(s.slots)
+	for _, h := range front {
+		s.put(h)
+	}
+}
+
 // inMemory tells whether has may be asked.
-func (s *seenSet) inMemory() bool { return len(s.runs.runs) == 0 }
+func (s *seenSet) inMemory() bool { return s.runs.isEmpty() }
 
 func (s *seenSet) has(h uint64) bool {
 	if h == 0 {
@@ -185,11 +200,11 @@ func (s *seenSet) seal() (*seenMerge, error) {
 	if s.slots != nil {
 		s.resize(0)
 	}
-	return s.runs.merge(0)
+	return s.runs.merge()
 }
 
-// missing calls fn for each fingerprint that is in s and not in other, in order. Both are on disk behind that.
-func (s *seenSet) missing(other *seenSet, fn func(h uint64) error) error {
+// missing calls fn for each fingerprint that is in s and not in other, in order, and pulse now and then. Both are on disk behind that.
+func (s *seenSet) missing(other *seenSet, pulse func() error, fn func(h uint64) error) error {
 	mine, err := s.seal()
 	if err != nil {
 		return err
@@ -198,6 +213,7 @@ func (s *seenSet) missing(other *seenSet, fn func(h uint64) error) error {
 	if err != nil {
 		return err
 	}
+	mine.pulse, theirs.pulse = pulse, pulse
 	if s.zero && !other.zero {
 		if err := fn(0); err != nil {
 			return err
@@ -207,8 +223,11 @@ func (s *seenSet) missing(other *seenSet, fn func(h uint64) error) error {
 	more := true
 	for {
 		h, ok, err := mine.next()
-		if err != nil || !ok {
+		if err != nil {
 			return err
+		}
+		if !ok {
+			break
 		}
 		for more && there < h {
 			if there, more, err = theirs.next(); err != nil {
@@ -222,4 +241,8 @@ func (s *seenSet) missing(other *seenSet, fn func(h uint64) error) error {
 			return err
 		}
 	}
+	for more && err == nil { // only at its end a run shows that it is whole
+		_, more, err = theirs.next()
+	}
+	return err
 }

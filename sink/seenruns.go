@@ -4,32 +4,42 @@ import (
 	"bufio"
 	"container/heap"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 )
 
-// seenRuns are sorted runs of fingerprints, 8 bytes each, little endian, one behind the other in a file without a name, which is
-// gone with the process. As soon as there are mergeRuns of a level they become one of the next level; what they were stays in
-// the file, so that a fingerprint takes 8 bytes on disk for each level.
+// seenRuns are the fingerprints of a set on disk, in sorted runs: a main run, and fresh ones, of which mergeRuns become a part of the
+// main run. A fingerprint may stand in several of them. They need 8 bytes for each distinct one, twice that while they are
+// merged, and as much as mergeRuns tables of a set.
 type seenRuns struct {
+	main, fresh runFile
+	// pulse is called now and then while runs are merged, and ends that by an error.
+	pulse func() error
+}
+
+// runFile is sorted runs of fingerprints, 8 bytes each, little endian, one behind the other in a file that has no name, and is gone
+// with the process.
+type runFile struct {
 	dir  string
 	file *os.File
 	size int64
 	runs []seenRun
 }
 
-// seenRun is n fingerprints at an offset of the file.
+// seenRun is n fingerprints at an offset of the file, and their sum.
 type seenRun struct {
 	at, n int64
-	level int
+	sum   uint64
 }
 
 const (
-	mergeRuns    = 64
-	runReadBytes = 8 << 10
+	mergeRuns    = 32
+	runReadBytes = 4 << 10
 	runWriteSize = 64 << 10
+	pulseEvery   = 1 << 16 // fingerprints
 )
 
 // SpillError tells that fingerprints of a snapshot's keys could not be written to disk, or read.
@@ -39,50 +49,28 @@ type SpillError struct {
 }
 
 func (e *SpillError) Error() string {
-	return fmt.Sprintf("keep fingerprints of a snapshot's keys in %s: %v (data.dir needs room for 16 bytes, at times 32, for each key of the snapshot; or raise sweep.memory.bytes)", e.Dir, e.Err)
+	return fmt.Sprintf("keep fingerprints of a snapshot's keys in %s: %v (data.dir, or the folder for temporary files where that cannot be written, "+
+		"needs room for 16 bytes of each key; or raise sweep.memory.bytes)", e.Dir, e.Err)
 }
 
 func (e *SpillError) Unwrap() error { return e.Err }
 
-// Class is Retry: the snapshot is read again from its begin.
-func (e *SpillError) Class() Class { return Retry }
+// Class is Resync: the snapshot is read again from its begin.
+func (e *SpillError) Class() Class { return Resync }
+
+var errRunDamaged = errors.New("what was read is not what was written")
 
 func (r *seenRuns) close() {
-	if r.file != nil {
-		r.file.Close() // it has no name, so nobody else reads it
-	}
-	*r = seenRuns{}
+	r.main.close()
+	r.fresh.close()
 }
 
-// open makes the file.
-func (r *seenRuns) open(dir string) error {
-	if dir == "" {
-		dir = os.TempDir()
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return &SpillError{dir, err}
-	}
-	f, err := os.CreateTemp(dir, "redriver-seen-")
-	if err != nil {
-		return &SpillError{dir, err}
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return &SpillError{dir, err}
-	}
-	r.file, r.dir = f, dir
-	return nil
-}
+func (r *seenRuns) isEmpty() bool { return len(r.main.runs)+len(r.fresh.runs) == 0 }
 
 // add writes a run of sorted fingerprints.
 func (r *seenRuns) add(dir string, sorted []uint64) error {
-	if r.file == nil {
-		if err := r.open(dir); err != nil {
-			return err
-		}
-	}
 	i := 0
-	if err := r.write(0, func() (uint64, bool, error) {
+	if err := r.fresh.write(dir, func() (uint64, bool, error) {
 		if i == len(sorted) {
 			return 0, false, nil
 		}
@@ -91,41 +79,85 @@ func (r *seenRuns) add(dir string, sorted []uint64) error {
 	}); err != nil {
 		return err
 	}
-	for level := 0; r.count(level) >= mergeRuns; level++ {
-		if err := r.lift(level); err != nil {
-			return err
-		}
+	if len(r.fresh.runs) < mergeRuns {
+		return nil
 	}
-	return nil
+	return r.collapse(dir)
 }
 
-func (r *seenRuns) count(level int) (n int) {
-	for _, run := range r.runs {
-		if run.level == level {
-			n++
-		}
-	}
-	return n
-}
-
-// lift makes one run of the next level out of all runs of one, which are the last ones: higher levels come before lower ones.
-func (r *seenRuns) lift(level int) error {
-	from := len(r.runs) - r.count(level)
-	m, err := r.merge(from)
+// collapse makes one run of all.
+func (r *seenRuns) collapse(dir string) error {
+	m, err := r.merge()
 	if err != nil {
 		return err
 	}
-	if err := r.write(level+1, m.next); err != nil {
+	var all runFile
+	if err := all.write(dir, m.next); err != nil {
+		all.close()
 		return err
 	}
-	r.runs = append(r.runs[:from], r.runs[len(r.runs)-1])
+	r.main.close()
+	r.main = all
+	return r.fresh.empty()
+}
+
+// merge reads all runs as if they were one, without what is there twice.
+func (r *seenRuns) merge() (*seenMerge, error) {
+	m := &seenMerge{pulse: r.pulse}
+	for _, f := range []*runFile{&r.main, &r.fresh} {
+		for _, run := range f.runs {
+			h := &runHead{dir: f.dir, in: bufio.NewReaderSize(io.NewSectionReader(f.file, run.at, run.n*fingerprintBytes), runReadBytes), left: run.n, sum: run.sum}
+			if err := h.advance(); err != nil {
+				return nil, err
+			}
+			m.heads = append(m.heads, h)
+		}
+	}
+	heap.Init(&m.heads)
+	return m, nil
+}
+
+func (f *runFile) close() {
+	if f.file != nil {
+		f.file.Close() // it has no name, so nobody else reads it
+	}
+	*f = runFile{}
+}
+
+// open makes the file: in the folder, or where that cannot be written in the system's own for such files.
+func (f *runFile) open(dir string) error {
+	err := os.MkdirAll(dir, 0o700)
+	if dir == "" {
+		dir, err = os.TempDir(), nil
+	}
+	var file *os.File
+	if err == nil {
+		file, err = os.CreateTemp(dir, "redriver-seen-")
+	}
+	if err != nil {
+		var other error
+		if file, other = os.CreateTemp("", "redriver-seen-"); other != nil {
+			return &SpillError{dir, errors.Join(err, other)}
+		}
+		dir = os.TempDir()
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		file.Close()
+		return &SpillError{dir, err}
+	}
+	f.file, f.dir = file, dir
 	return nil
 }
 
 // write appends a run. What a failed write has left is overwritten by the next.
-func (r *seenRuns) write(level int, next func() (uint64, bool, error)) error {
-	run := seenRun{at: r.size, level: level}
-	out := bufio.NewWriterSize(io.NewOffsetWriter(r.file, r.size), runWriteSize)
+func (f *runFile) write(dir string, next func() (uint64, bool, error)) error {
+	if f.file == nil {
+		if err := f.open(dir); err != nil {
+			return err
+		}
+	}
+	run := seenRun{at: f.size}
+	out := bufio.NewWriterSize(io.NewOffsetWriter(f.file, f.size), runWriteSize)
 	var b [fingerprintBytes]byte
 	for {
 		h, ok, err := next()
@@ -137,64 +169,73 @@ func (r *seenRuns) write(level int, next func() (uint64, bool, error)) error {
 		}
 		binary.LittleEndian.PutUint64(b[:], h)
 		if _, err := out.Write(b[:]); err != nil {
-			return r.fault(err)
+			return &SpillError{f.dir, err}
 		}
 		run.n++
+		run.sum += h
 	}
 	if err := out.Flush(); err != nil {
-		return r.fault(err)
+		return &SpillError{f.dir, err}
 	}
-	r.size += run.n * fingerprintBytes
-	r.runs = append(r.runs, run)
+	f.size += run.n * fingerprintBytes
+	f.runs = append(f.runs, run)
 	return nil
 }
 
-func (r *seenRuns) fault(err error) error { return &SpillError{r.dir, err} }
-
-// merge reads the runs from one on as if they were one, without what is there twice.
-func (r *seenRuns) merge(from int) (*seenMerge, error) {
-	m := &seenMerge{}
-	for _, run := range r.runs[from:] {
-		h := &runHead{r: r, in: bufio.NewReaderSize(io.NewSectionReader(r.file, run.at, run.n*fingerprintBytes), runReadBytes), left: run.n}
-		if err := h.advance(); err != nil {
-			return nil, err
-		}
-		m.heads = append(m.heads, h)
+// empty gives its room back.
+func (f *runFile) empty() error {
+	f.size, f.runs = 0, f.runs[:0]
+	if err := f.file.Truncate(0); err != nil {
+		return &SpillError{f.dir, err}
 	}
-	heap.Init(&m.heads)
-	return m, nil
+	return nil
 }
 
 // seenMerge hands out the fingerprints of several runs in order, each once.
 type seenMerge struct {
 	heads runHeads
 	last  uint64 // 0 is none: it stands in no run
+	n     int
+	pulse func() error
 }
 
 // runHead is the first fingerprint of a run that is not handed out yet.
 type runHead struct {
-	r    *seenRuns
+	dir  string
 	in   *bufio.Reader
 	left int64
+	sum  uint64 // of what is left
 	h    uint64
 }
 
-// advance reads the next one; behind the last it is math.MaxUint64 with left below 0.
+// advance reads the next one, which is larger than the one before; behind the last it is math.MaxUint64 with left below 0.
 func (h *runHead) advance() error {
+	before := h.h
 	if h.left--; h.left < 0 {
 		h.h = math.MaxUint64
+		if h.sum != 0 {
+			return &SpillError{h.dir, errRunDamaged}
+		}
 		return nil
 	}
 	var b [fingerprintBytes]byte
 	if _, err := io.ReadFull(h.in, b[:]); err != nil {
-		return h.r.fault(err)
+		return &SpillError{h.dir, err}
 	}
-	h.h = binary.LittleEndian.Uint64(b[:])
+	if h.h = binary.LittleEndian.Uint64(b[:]); h.h <= before {
+		return &SpillError{h.dir, errRunDamaged}
+	}
+	h.sum -= h.h
 	return nil
 }
 
 func (m *seenMerge) next() (h uint64, ok bool, err error) {
 	for len(m.heads) > 0 {
+		if m.n++; m.n%pulseEvery == 0 && m.pulse != nil {
+			if err := m.pulse(); err != nil {
+				return 0, false, err
+			}
+		}
 		first := m.heads[0]
 		if first.left < 0 {
 			heap.Pop(&m.heads)

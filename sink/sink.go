@@ -160,13 +160,6 @@ func (s *Sink) batchBytes() int {
 	return min(s.cfg.BatchBytes, max(s.cfg.FetchBytes/4/int(s.topic.Partitions), minBatchBytes))
 }
 
-// seenStore is for the fingerprints of one partition's keys, if they are asked for at all: all partitions could be ours.
-func (s *Sink) seenStore() *seenStore {
-	st := newSeenStore(s.cfg.SweepMemoryBytes/int(s.topic.Partitions), s.cfg.DataDir)
-	st.off = s.cfg.Sweep == SweepKeep
-	return st
-}
-
 const (
 	minBatchBytes        = 64 << 10
 	fetchMaxWait         = 250 * time.Millisecond // see feed

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -127,7 +128,7 @@ func (w *worker) removeSpilled(ctx context.Context, c *control, each func(func(h
 	}); err != nil {
 		return err
 	}
-	if err := have.missing(c.seen, func(uint64) error {
+	if err := have.missing(c.seen, w.keepAlive, func(uint64) error {
 		ghosts++
 		return nil
 	}); err != nil || ghosts == 0 {
@@ -136,26 +137,52 @@ func (w *worker) removeSpilled(ctx context.Context, c *control, each func(func(h
 	if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
 		return err
 	}
-	few, most := &seenSet{}, w.in.seen.few()
-	removeFew := func() error {
-		if few.n == 0 && !few.zero {
+	var some []uint64 // in order
+	removeSome := func() error {
+		err := remove(func(h uint64) bool {
+			_, found := slices.BinarySearch(some, h)
+			return found
+		})
+		some = some[:0]
+		return err
+	}
+	most := w.in.seen.ghosts()
+	if err := have.missing(c.seen, w.keepAlive, func(h uint64) error {
+		if some = append(some, h); len(some) < most {
 			return nil
 		}
-		err := remove(few.has)
-		*few = seenSet{}
+		return removeSome()
+	}); err != nil || len(some) == 0 {
 		return err
 	}
-	if err := have.missing(c.seen, func(h uint64) error {
-		if few.n >= most {
-			if err := removeFew(); err != nil {
-				return err
-			}
+	return removeSome()
+}
+
+// mayWork returns an error once nothing new may be begun.
+func (w *worker) mayWork() error {
+	if w.soft.Err() != nil || w.hard.Err() != nil {
+		return errStopped
+	}
+	return nil
+}
+
+// keepAlive is mayWork, and speaks to the nodes that have not heard of us for a while: servers are configured to drop connections
+// that are silent.
+func (w *worker) keepAlive() error {
+	if err := w.mayWork(); err != nil {
+		return err
+	}
+	for _, c := range w.conns {
+		if time.Since(c.used) < idleLook {
+			continue
 		}
-		return few.add(h)
-	}); err != nil {
-		return err
+		var q request
+		q.add("PING")
+		if err := c.do(&q, serverErr(c)); err != nil {
+			return err
+		}
 	}
-	return removeFew()
+	return nil
 }
 
 // mayRemove is the policy and the breaker.
@@ -224,93 +251,4 @@ func (w *worker) unlink(ctx context.Context, ghosts map[slot.Slot][][]byte, offs
 	}
 	w.stat.swept.Add(int64(n))
 	return nil
-}
-
-// listKeys is how many keys one pipeline of listSlots brings, give or take the largest slot.
-const listKeys = 10000
-
-func (w *worker) listSlots(slots []slot.Slot, fn func(s slot.Slot, key []byte) error) error {
-	return w.listSlotsThen(slots, fn, func() error { return nil })
-}
-
-// listSlotsThen hands over every key of the slots, and calls then behind each pipeline of them.
-//
-// CLUSTER GETKEYSINSLOT tells what this node has, owner or not. So a key of the slot that never exists is asked for before
-// and behind: any redirection means that the slot is being moved, or was moved meanwhile, and is an error: another try
-// later scans again.
-func (w *worker) listSlotsThen(slots []slot.Slot, fn func(s slot.Slot, key []byte) error, then func() error) error {
-	counts, err := w.countSlots(slots)
-	if err != nil {
-		return err
-	}
-	for len(slots) > 0 {
-		n, sum := 0, int64(0)
-		reqs := map[*conn]*request{}
-		asked := map[*conn][]slot.Slot{}
-		for n < len(slots) && sum < listKeys {
-			s := slots[n]
-			n++
-			if counts[s] == 0 {
-				continue
-			}
-			sum += counts[s]
-			c := w.conns[w.ownerOf(s)]
-			if reqs[c] == nil {
-				reqs[c] = &request{}
-			}
-			probe := string(own.StagingKey(w.s.cfg.Name, 0, s))
-			reqs[c].add("EXISTS", probe)
-			// Others may add keys between the two questions.
-			reqs[c].add("CLUSTER", "GETKEYSINSLOT", itoa(int64(s)), itoa(counts[s]+listMore))
-			reqs[c].add("EXISTS", probe)
-			asked[c] = append(asked[c], s)
-		}
-		for c, q := range reqs {
-			if err := c.do(q, func(i int, r resp.Reply) error {
-				err := serverErr(c)(i, r)
-				for _, k := range r.Elems {
-					if err == nil {
-						err = fn(asked[c][i/3], k.Str)
-					}
-				}
-				return err
-			}); err != nil {
-				return err
-			}
-		}
-		if err := then(); err != nil {
-			return err
-		}
-		slots = slots[n:]
-	}
-	return nil
-}
-
-const listMore = 1000
-
-// countSlots counts the keys of slots, and proves that their nodes have them.
-func (w *worker) countSlots(slots []slot.Slot) (map[slot.Slot]int64, error) {
-	counts := map[slot.Slot]int64{}
-	reqs := map[*conn]*request{}
-	asked := map[*conn][]slot.Slot{}
-	for _, s := range slots {
-		c := w.conns[w.ownerOf(s)]
-		if reqs[c] == nil {
-			reqs[c] = &request{}
-		}
-		reqs[c].add("CLUSTER", "COUNTKEYSINSLOT", itoa(int64(s)))
-		reqs[c].add("EXISTS", string(own.StagingKey(w.s.cfg.Name, 0, s)))
-		asked[c] = append(asked[c], s)
-	}
-	for c, q := range reqs {
-		if err := c.do(q, func(i int, r resp.Reply) error {
-			if i%2 == 0 {
-				counts[asked[c][i/2]] = r.Int
-			}
-			return serverErr(c)(i, r)
-		}); err != nil {
-			return nil, err
-		}
-	}
-	return counts, nil
 }

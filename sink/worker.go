@@ -97,6 +97,7 @@ const (
 	maxFenced     = 5
 	warnInterval  = 10 * time.Second
 	fencedForgive = time.Minute
+	spillPause    = 10 * time.Second
 )
 
 // run is the life of a partition. It returns an error of class Stop only; a partition that was taken away is no error.
@@ -134,6 +135,13 @@ func (w *worker) run(soft, hard context.Context) error {
 			w.log.Warn("partition was taken over by another worker", slog.Any("error", err))
 		case Resync:
 			w.log.Warn("partition starts again from the target's own records", slog.Any("error", err))
+			if _, ok := errors.AsType[*SpillError](err); ok {
+				select { // reading a snapshot again is dear
+				case <-soft.Done():
+				case <-hard.Done():
+				case <-time.After(spillPause):
+				}
+			}
 		default:
 			w.warn("it has to start again", err)
 		}
@@ -380,7 +388,10 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.log.Info("partition starts", slog.Int64("offset", p.offset), slog.Bool("new", p.isNew),
 		slog.Int64("window_end", p.window), slog.Int64("epoch", w.epoch))
 	w.dropIntake()
-	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.batchBytes(), w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, w.s.seenStore(), p)
+	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.batchBytes(), w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, w.newSeenStore(), p)
+	w.in.sweeps = func(first bool) bool {
+		return w.s.cfg.Sweep != SweepKeep && (!first || w.s.cfg.ExistingKeys != ExistingKeep)
+	}
 	w.in.values = w.newValues()
 	w.in.shape = w.shape
 	if w.s.cfg.Overdue == OverdueAccept {
@@ -394,6 +405,13 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 	w.stat.applied.Store(w.next)
 	w.stat.restart.Store(w.next)
 	w.queue = w.s.feed.open(w.partition, p.offset, &w.stat.end)
+}
+
+// newSeenStore is for the fingerprints of this partition's keys: all partitions could be ours.
+func (w *worker) newSeenStore() *seenStore {
+	st := newSeenStore(w.s.cfg.SweepMemoryBytes/int(w.s.topic.Partitions), w.s.cfg.DataDir)
+	st.pulse = w.mayWork
+	return st
 }
 
 func (w *worker) dropIntake() {

@@ -82,6 +82,8 @@ What these figures do not have in them:
   at a time. {{.DataGB}} GB take a quarter of an hour over 10 Gbit/s, into the workers and out of them again.
 - The spool: a source needs disk for what its masters write while Kafka is away or behind, and for a snapshot that arrives
   faster than it is published, ` + "`spool.disk.bytes`" + ` for each shard at most.
+- A sink that reads a snapshot remembers its keys: about two million in the 32 MiB of ` + "`sweep.memory.bytes`" + `, the others in 8 bytes
+  of disk each, at times 16. A thousand million keys are 16 GB over all workers of the sink.
 - Retention has to reach back over the longest time that a sink may be away, and over a snapshot with all that is written while
   it is taken and applied.
 - A worker ends at most ` + "`commit.rate.max`" + ` transactions per second, 400 by default: with many shards on one worker that is what
