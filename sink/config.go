@@ -187,6 +187,11 @@ func choice[P ~string](what string, got P, all ...P) error {
 	return fmt.Errorf("sink: %s %q: want one of %q", what, got, all)
 }
 
+// sweeps tells whether a generation, the first of its shard or a later one, ends with a sweep.
+func (c *Config) sweeps(first bool) bool {
+	return c.Sweep != SweepKeep && (!first || c.ExistingKeys != ExistingKeep)
+}
+
 func (c Config) withDefaults() Config {
 	defaultTo(&c.ExistingKeys, ExistingRefuse)
 	defaultTo(&c.Sweep, SweepDelete)

@@ -52,7 +52,7 @@ func (w *worker) listSlotsThen(slots []slot.Slot, fn func(s slot.Slot, key []byt
 			if reqs[c] == nil {
 				reqs[c] = &request{}
 			}
-			probe := string(own.StagingKey(w.s.cfg.Name, 0, s))
+			probe := w.absentKey(s)
 			reqs[c].add("EXISTS", probe)
 			// Others may add keys between the two questions.
 			reqs[c].add("CLUSTER", "GETKEYSINSLOT", itoa(int64(s)), itoa(counts[s]+listMore))
@@ -97,10 +97,7 @@ func (w *worker) scanSlots(slots []slot.Slot, fn func(s slot.Slot, key []byte) e
 		}
 		scans[c].Add(s)
 	}
-	for c, set := range scans {
-		if err := w.haveSlots(c, set); err != nil {
-			return err
-		}
+	for c, set := range scans { // countSlots has proven the same before
 		if err := w.scanDatabase(c, 0, func(keys [][]byte) error {
 			for _, k := range keys {
 				if s := slot.Of(k); set.Has(s) {
@@ -124,10 +121,13 @@ func (w *worker) scanSlots(slots []slot.Slot, fn func(s slot.Slot, key []byte) e
 func (w *worker) haveSlots(c *conn, set *slot.Set) error {
 	var q request
 	for s := range set.All() {
-		q.add("EXISTS", string(own.StagingKey(w.s.cfg.Name, 0, s)))
+		q.add("EXISTS", w.absentKey(s))
 	}
 	return c.do(&q, serverErr(c))
 }
+
+// absentKey is a key of the slot that never exists: who is asked for it tells whether the slot is there.
+func (w *worker) absentKey(s slot.Slot) string { return string(own.StagingKey(w.s.cfg.Name, 0, s)) }
 
 // countSlots counts the keys of slots, and proves that their nodes have them.
 func (w *worker) countSlots(slots []slot.Slot) (map[slot.Slot]int64, error) {
@@ -140,7 +140,7 @@ func (w *worker) countSlots(slots []slot.Slot) (map[slot.Slot]int64, error) {
 			reqs[c] = &request{}
 		}
 		reqs[c].add("CLUSTER", "COUNTKEYSINSLOT", itoa(int64(s)))
-		reqs[c].add("EXISTS", string(own.StagingKey(w.s.cfg.Name, 0, s)))
+		reqs[c].add("EXISTS", w.absentKey(s))
 		asked[c] = append(asked[c], s)
 	}
 	for c, q := range reqs {

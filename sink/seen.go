@@ -152,23 +152,14 @@ func (s *seenSet) spill() error {
 		}
 	}
 	slices.Sort(s.slots[:n])
-	err := s.runs.add(s.store.dir, s.slots[:n])
-	if err != nil {
-		s.rehash(n)
+	if err := s.runs.add(s.store.dir, s.slots[:n]); err != nil {
+		clear(s.slots[n:])
+		s.resize(len(s.slots)) // a table again
 		return err
 	}
 	clear(s.slots)
 	s.n = 0
 	return nil
-}
-
-// rehash makes a table again of the fingerprints at its front.
-func (s *seenSet) rehash(n int) {
-	front := slices.Clone(s.slots[:n])
-	clear(s.slots)
-	for _, h := range front {
-		s.put(h)
-	}
 }
 
 // inMemory tells whether has may be asked.
@@ -197,9 +188,7 @@ func (s *seenSet) seal() (*seenMerge, error) {
 	if err := s.spill(); err != nil {
 		return nil, err
 	}
-	if s.slots != nil {
-		s.resize(0)
-	}
+	s.resize(0)
 	return s.runs.merge()
 }
 

@@ -124,8 +124,7 @@ func TestManySeenSetsShareABudget(t *testing.T) {
 	}
 }
 
-// Fault (sink): the folder for fingerprints cannot be written, and the system's own neither. The error names it; the partition
-// tries again every ten seconds.
+// Where the folder cannot be written the system's own is used; where neither can, the error names it and nothing is lost.
 func TestFingerprintsWithoutAFolder(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -126,27 +126,32 @@ func (f *runFile) close() {
 
 // open makes the file: in the folder, or where that cannot be written in the system's own for such files.
 func (f *runFile) open(dir string) error {
-	err := os.MkdirAll(dir, 0o700)
-	if dir == "" {
-		dir, err = os.TempDir(), nil
-	}
-	var file *os.File
-	if err == nil {
-		file, err = os.CreateTemp(dir, "redriver-seen-")
-	}
+	file, err := createUnnamed(dir)
 	if err != nil {
 		var other error
-		if file, other = os.CreateTemp("", "redriver-seen-"); other != nil {
+		if file, other = createUnnamed(os.TempDir()); other != nil {
 			return &SpillError{dir, errors.Join(err, other)}
 		}
 		dir = os.TempDir()
 	}
-	if err := os.Remove(file.Name()); err != nil {
-		file.Close()
-		return &SpillError{dir, err}
-	}
 	f.file, f.dir = file, dir
 	return nil
+}
+
+// createUnnamed makes a file that nobody else finds.
+func createUnnamed(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	file, err := os.CreateTemp(dir, "redriver-seen-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // write appends a run. What a failed write has left is overwritten by the next.

@@ -29,8 +29,7 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 	if c.kind == event.Functions {
 		return w.functions(ctx, c)
 	}
-	ghosts := c.kind == event.SnapshotEnd
-	if ghosts && (w.s.cfg.Sweep == SweepKeep || c.first && w.s.cfg.ExistingKeys == ExistingKeep) {
+	if c.kind == event.SnapshotEnd && !w.s.cfg.sweeps(c.first) {
 		return nil
 	}
 	do, what := w.sweep, "a sweep is begun again"
@@ -97,46 +96,42 @@ func (w *worker) removeGhosts(ctx context.Context, c *control, each func(func(h 
 	if c.kind != event.SnapshotEnd {
 		return remove(isGhost)
 	}
+	var have *seenSet // the target's keys, where the set cannot be asked for one of them
 	if !c.seen.inMemory() {
-		return w.removeSpilled(ctx, c, each, remove)
+		have = w.in.seen.newSet()
+		defer have.close()
 	}
 	var keys, ghosts int64
-	if err := each(func(h uint64) error {
+	err := each(func(h uint64) error {
 		keys++
+		if have != nil {
+			return have.add(h)
+		}
 		if isGhost(h) {
 			ghosts++
 		}
 		return nil
-	}); err != nil || ghosts == 0 {
+	})
+	if err == nil && have != nil {
+		err = have.missing(c.seen, w.keepAlive, func(uint64) error {
+			ghosts++
+			return nil
+		})
+	}
+	if err != nil || ghosts == 0 {
 		return err
 	}
 	if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
 		return err
+	}
+	if have != nil {
+		return w.removeMissing(have, c.seen, remove)
 	}
 	return remove(isGhost)
 }
 
-// removeSpilled is removeGhosts for a set on disk, which cannot be asked for one key: the target's keys become a set too, and what
-// that has beyond the other is removed, as many at a time as may be held.
-func (w *worker) removeSpilled(ctx context.Context, c *control, each func(func(h uint64) error) error, remove func(isGhost func(h uint64) bool) error) error {
-	have := w.in.seen.newSet()
-	defer have.close()
-	var keys, ghosts int64
-	if err := each(func(h uint64) error {
-		keys++
-		return have.add(h)
-	}); err != nil {
-		return err
-	}
-	if err := have.missing(c.seen, w.keepAlive, func(uint64) error {
-		ghosts++
-		return nil
-	}); err != nil || ghosts == 0 {
-		return err
-	}
-	if goOn, err := w.mayRemove(ctx, c, keys, ghosts); !goOn {
-		return err
-	}
+// removeMissing removes what one set has and the other has not, as many at a time as may be held.
+func (w *worker) removeMissing(have, seen *seenSet, remove func(isGhost func(h uint64) bool) error) error {
 	var some []uint64 // in order
 	removeSome := func() error {
 		err := remove(func(h uint64) bool {
@@ -147,7 +142,7 @@ func (w *worker) removeSpilled(ctx context.Context, c *control, each func(func(h
 		return err
 	}
 	most := w.in.seen.ghosts()
-	if err := have.missing(c.seen, w.keepAlive, func(h uint64) error {
+	if err := have.missing(seen, w.keepAlive, func(h uint64) error {
 		if some = append(some, h); len(some) < most {
 			return nil
 		}

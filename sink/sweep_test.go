@@ -1,8 +1,13 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -108,4 +113,81 @@ func TestSlotWithVeryManyKeysIsSwept(t *testing.T) {
 		t.Errorf("%d keys were swept", n)
 	}
 	s.stop()
+}
+
+// A sink that finds no folder for fingerprints says so, and goes on once there is one.
+//
+// Fault (sink): the folder for fingerprints cannot be written, and the system's own neither. The error names it; the partition
+// tries again every ten seconds.
+func TestFolderForFingerprintsComesLater(t *testing.T) {
+	r := newRig(t, 3, 0)
+	l := r.lane()
+	for i := range 2000 {
+		l.source.Set(t.Context(), fmt.Sprintf("k%d", i), i, 0)
+	}
+	l.snapshot()
+	cfg := r.config()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.SweepMemoryBytes, cfg.DataDir = 1, file
+	t.Setenv("TMPDIR", file)
+	s := r.start(cfg)
+	r.w.Eventually(time.Minute, "an error that names the folder", func() error {
+		for _, p := range s.Status().Partitions {
+			if strings.Contains(p.LastError, "fingerprints") && strings.Contains(p.LastError, file) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", s.Status().Partitions)
+	})
+	if err := os.Remove(file); err != nil { // it can be made now
+		t.Fatal(err)
+	}
+	r.same(s)
+	s.stop()
+}
+
+// While fingerprints are merged the target's nodes hear of us, and nobody goes on who may not.
+func TestNodesHearOfUsWhileFingerprintsAreMerged(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 3, 0)
+	s, err := New(r.config(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := r.target.Masters()[0].Addr()
+	c, err := s.dialConn(t.Context(), addr, "redriver.t.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	soft, stop := context.WithCancel(t.Context())
+	w := &worker{conns: map[string]*conn{addr: c}, soft: soft, hard: t.Context()}
+	pings := func() int {
+		text, err := r.target.Masters()[0].Client().Info(t.Context(), "commandstats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		if _, rest, ok := strings.Cut(text, "cmdstat_ping:calls="); ok {
+			fmt.Sscan(rest[:strings.IndexByte(rest, ',')], &n)
+		}
+		return n
+	}
+	before := pings()
+	for range 3 { // the first one alone has something to do
+		c.used = c.used.Add(-idleLook / 2)
+		if err := w.keepAlive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := pings() - before; n != 1 {
+		t.Errorf("%d PINGs, want 1", n)
+	}
+	stop()
+	if err := w.keepAlive(); !errors.Is(err, errStopped) {
+		t.Errorf("a partition that was taken away goes on: %v", err)
+	}
 }

@@ -108,13 +108,11 @@ func (u *unit) inspect(want int, holdMs int64, v *values, s *scratch) error {
 		s.held = nil
 	}
 	switch {
+	case !changed:
 	case cap(kept) > keepScratchBytes: // not copied: it is the unit's
-		s.kept = nil
-	case changed:
-		s.kept, kept = kept, v.keep(kept)
-	}
-	if changed {
-		u.commands = kept
+		u.commands, s.kept = kept, nil
+	default:
+		u.commands, s.kept = v.keep(kept), kept
 	}
 	return nil
 }

@@ -389,9 +389,7 @@ func (w *worker) adopt(p startPlan, stale []slot.Slot) {
 		slog.Int64("window_end", p.window), slog.Int64("epoch", w.epoch))
 	w.dropIntake()
 	w.in = newIntake(w.partition, int(w.s.topic.Partitions), limits{w.s.batchBytes(), w.s.cfg.BatchUnits, w.s.cfg.ExpiryHold.Milliseconds()}, w.s.cfg.MaxEventBytes, w.newSeenStore(), p)
-	w.in.sweeps = func(first bool) bool {
-		return w.s.cfg.Sweep != SweepKeep && (!first || w.s.cfg.ExistingKeys != ExistingKeep)
-	}
+	w.in.sweeps = w.s.cfg.sweeps
 	w.in.values = w.newValues()
 	w.in.shape = w.shape
 	if w.s.cfg.Overdue == OverdueAccept {

@@ -20,14 +20,11 @@ const (
 
 // headers tell consumers that do not decode values which control event a record is. They are shared by all records of a kind.
 // Entries and units have none, since every consumer would pay for them with each record.
-var headers = func() map[event.Kind][]kgo.RecordHeader {
-	m := map[event.Kind][]kgo.RecordHeader{}
-	for k := event.Entry; k.Valid(); k++ {
-		if k.IsControl() {
-			m[k] = []kgo.RecordHeader{{Key: "op", Value: []byte(k.String())}}
-		}
+var headers = func() (all [event.Functions + 1][]kgo.RecordHeader) {
+	for k := event.SnapshotBegin; k.Valid(); k++ {
+		all[k] = []kgo.RecordHeader{{Key: "op", Value: []byte(k.String())}}
 	}
-	return m
+	return all
 }()
 
 // emitter turns what a lane reads into records in their order, and keeps the chain of each partition.
@@ -221,10 +218,7 @@ func (m *emitter) fill(r *kgo.Record, p int32, key, value []byte) {
 	if len(key) == 0 {
 		key = nil
 	}
-	*r = kgo.Record{Topic: m.topic, Partition: p, Key: key, Value: value, Timestamp: time.UnixMilli(m.timestampMs)}
-	if m.e.Kind.IsControl() {
-		r.Headers = headers[m.e.Kind]
-	}
+	*r = kgo.Record{Topic: m.topic, Partition: p, Key: key, Value: value, Headers: headers[m.e.Kind], Timestamp: time.UnixMilli(m.timestampMs)}
 }
 
 // byPartition cuts the slots at the borders of partitions.

@@ -125,12 +125,12 @@ func (c *contest) stream(ctx context.Context, caseName string, recordsN int, wri
 			return err
 		}
 	}
-	profile := c.profile()
-	m := beginMeter(c.sys)
 	busy, err := busyCPU()
 	if err != nil {
 		return err
 	}
+	profile := c.profile()
+	m := beginMeter(c.sys)
 	start := time.Now()
 	err = write()
 	s.written = time.Since(start)

@@ -205,23 +205,23 @@ func shardGoals(b *bench, rows table) (all []goal) {
 	for _, n := range b.cfg.shards[1:] {
 		all = append(all, goal{
 			name: fmt.Sprintf("Cost of a command, %d shards to %d", n, few), unit: "x", must: flatFactor, aim: none,
-			measured: ratio(rows.row(b.caseShards(n), redriverBoth), 1, rows.row(b.caseShards(few), redriverBoth), 1),
+			measured: ratio(rows.row(b.caseShards(n), redriverBoth), rows.row(b.caseShards(few), redriverBoth)),
 		})
 	}
 	all = append(all, goal{
 		name: "Cost of a command, one hot shard to an even load", unit: "x", must: flatFactor, aim: none,
-		measured: ratio(rows.row(b.caseHot(), redriverBoth), 1, rows.row(b.caseSet(), redriverBoth), 1),
+		measured: ratio(rows.row(b.caseHot(), redriverBoth), rows.row(b.caseSet(), redriverBoth)),
 	})
 	return slices.DeleteFunc(all, func(g goal) bool { return len(g.measured) == 0 })
 }
 
-// ratio compares two rows run by run, each by its number of commands.
-func ratio(a *row, aN float64, b *row, bN float64) (all series) {
+// ratio compares two rows run by run.
+func ratio(a, b *row) (all series) {
 	if a == nil || b == nil {
 		return nil
 	}
 	for i := range a.value {
-		all = append(all, a.value[i]/aN/(b.value[i]/bN))
+		all = append(all, a.value[i]/b.value[i])
 	}
 	return all
 }
