@@ -15,7 +15,8 @@ import (
 // compareStreams compares all that a stream holds but what Redis's own replicas differ in, and what only one side's
 // version knows: when a consumer was last seen, how much a group has read, producers, and consumers at the source alone
 // that have nothing pending: XREADGROUP and XCLAIM that find nothing make them, and tell no replica (xclaimCommand and
-// xreadCommand in redis src/t_stream.c).
+// xreadCommand in redis src/t_stream.c). Such a consumer at the target alone comes from a snapshot of a master whose
+// replica has taken over since; it is told as a Consumer.
 func (d *valueComparer) compareStreams(f, t value) (*delta, error) {
 	found, err := d.compareAllOfStreams()
 	if err != nil || found == nil || found.kind != Group {
@@ -31,7 +32,8 @@ func (d *valueComparer) compareStreams(f, t value) (*delta, error) {
 	if err != nil {
 		return nil, err
 	}
-	from = withoutIdle(from, to)
+	from, _ = withoutIdle(from, to)
+	to, idle := withoutIdle(to, from)
 	for i := range max(len(from), len(to)) {
 		switch {
 		case i >= len(from):
@@ -41,6 +43,9 @@ func (d *valueComparer) compareStreams(f, t value) (*delta, error) {
 		case from[i].Kind != to[i].Kind || !sameElement(&from[i], &to[i]):
 			return streamDelta(&from[i], &to[i]), nil
 		}
+	}
+	if idle != nil {
+		return consumerDelta(elementName(idle)), nil
 	}
 	return nil, nil
 }
@@ -66,21 +71,23 @@ func groupsOf(dec *rdb.Decoder) ([]rdb.Element, error) {
 	}
 }
 
-// withoutIdle leaves out consumers that have nothing pending and are not at the target.
-func withoutIdle(from, to []rdb.Element) []rdb.Element {
+// withoutIdle leaves out consumers that have nothing pending and that the other side has not, and returns the first of them.
+func withoutIdle(mine, other []rdb.Element) (left []rdb.Element, first *rdb.Element) {
 	is := func(e *rdb.Element, kind rdb.ElementKind, as *rdb.Element) bool {
 		return e.Kind == kind && bytes.Equal(e.Group, as.Group) && bytes.Equal(e.Consumer, as.Consumer)
 	}
-	var left []rdb.Element
-	for i := range from {
-		e := &from[i]
-		idle := e.Kind == rdb.ElementConsumer && (i+1 == len(from) || !is(&from[i+1], rdb.ElementPending, e))
-		if idle && !slices.ContainsFunc(to, func(t rdb.Element) bool { return is(&t, rdb.ElementConsumer, e) }) {
+	for i := range mine {
+		e := &mine[i]
+		idle := e.Kind == rdb.ElementConsumer && (i+1 == len(mine) || !is(&mine[i+1], rdb.ElementPending, e))
+		if idle && !slices.ContainsFunc(other, func(o rdb.Element) bool { return is(&o, rdb.ElementConsumer, e) }) {
+			if first == nil {
+				first = e
+			}
 			continue
 		}
 		left = append(left, *e)
 	}
-	return left
+	return left, first
 }
 
 func (d *valueComparer) compareAllOfStreams() (*delta, error) {

@@ -120,13 +120,16 @@ var shapes = []shape{
 	{"stream:plain", 25, func(k string, _ int) [][]any {
 		return cmds(cmd("xadd", k, "1-1", "f", "v"), cmd("xadd", k, "1-2", "f", "v", "g", "w"), cmd("xadd", k, "2-0", "h", "x"))
 	}, []wrong{one("an entry more", verify.Value, "xadd", "3-0", "f", "v"), one("an entry less", verify.Value, "xdel", "1-2"), one("the last id", verify.Value, "xsetid", "9-9")}},
-	{"stream:groups", 23, func(k string, _ int) [][]any {
+	{"stream:groups", 24, func(k string, _ int) [][]any {
 		return cmds(cmd("xadd", k, "1-1", "f", "v"), cmd("xadd", k, "1-2", "f", "v"), cmd("xgroup", "create", k, "g", "0"),
 			cmd("xgroup", "createconsumer", k, "g", "c"), cmd("xreadgroup", "group", "g", "c", "count", 1, "streams", k, ">"),
 			cmd("xclaim", k, "g", "c", 0, "1-1", "time", 1_700_000_000_000, "retrycount", 1, "justid"))
 	}, []wrong{
 		{"a group more", verify.Group, func(k string, _ int) [][]any { return cmds(cmd("xgroup", "create", k, "h", "0")) }},
-		{"a consumer more", verify.Group, func(k string, _ int) [][]any { return cmds(cmd("xgroup", "createconsumer", k, "g", "d")) }},
+		{"a consumer more", verify.Consumer, func(k string, _ int) [][]any { return cmds(cmd("xgroup", "createconsumer", k, "g", "d")) }},
+		{"a consumer more that has something pending", verify.Group, func(k string, _ int) [][]any {
+			return cmds(cmd("xclaim", k, "g", "d", 0, "1-1", "time", 1_700_000_000_000, "retrycount", 1, "justid"))
+		}},
 		{"the last delivered", verify.Group, func(k string, _ int) [][]any { return cmds(cmd("xgroup", "setid", k, "g", "1-2")) }},
 		one("nothing pending", verify.Group, "xack", "g", "1-1"),
 		one("delivered again", verify.Group, "xclaim", "g", "c", 0, "1-1", "time", 1_700_000_000_000, "retrycount", 2, "justid"),

@@ -24,11 +24,12 @@ const (
 	Expiry      Kind = "expiry"       // of the key
 	FieldExpiry Kind = "field-expiry" // of a hash's fields, all else being equal
 	Group       Kind = "group"        // groups, consumers and pending entries of a stream whose entries are equal
+	Consumer    Kind = "consumer"     // a consumer of the target alone, with nothing pending, all else of the stream being equal
 	Function    Kind = "function"     // a library of functions; Key is its name
 )
 
 // Kinds lists all kinds, in the order reports use.
-var Kinds = []Kind{Missing, Extra, Type, Value, Expiry, FieldExpiry, Group, Function}
+var Kinds = []Kind{Missing, Extra, Type, Value, Expiry, FieldExpiry, Group, Consumer, Function}
 
 // Difference is one difference of one key.
 type Difference struct {

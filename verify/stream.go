@@ -31,7 +31,8 @@ func (w *pieceWork) compareStream(ctx context.Context, p pair) (*delta, error) {
 	if d, err := w.compareEntries(ctx, p, f.length); d != nil || err != nil {
 		return d, err
 	}
-	if d := compareFacts(f.facts, t.facts); d != nil {
+	forgotten, d := compareFacts(f.facts, t.facts)
+	if d != nil {
 		return d, nil
 	}
 	for _, g := range f.groups {
@@ -40,17 +41,20 @@ func (w *pieceWork) compareStream(ctx context.Context, p pair) (*delta, error) {
 		}
 	}
 	if f.length+f.pending > fullN || f.pending == 0 {
-		return nil, nil
+		return forgotten, nil
 	}
 	ft, err := w.from.deliveries(ctx, p.key)
 	if ft == nil || err != nil {
-		return nil, err
+		return forgotten, err
 	}
 	tt, err := w.to.deliveries(ctx, p.key)
 	if tt == nil || err != nil {
-		return nil, err
+		return forgotten, err
 	}
-	return compareFacts(ft, tt), nil
+	if _, d := compareFacts(ft, tt); d != nil {
+		return d, nil
+	}
+	return forgotten, nil
 }
 
 // streamHead is what is known of a stream without its entries.
@@ -144,9 +148,15 @@ func number(v any) int64 {
 
 func groupDelta(from, to string) *delta { return &delta{kind: Group, from: from, to: to} }
 
+// consumerDelta is a consumer of the target alone that has nothing pending.
+func consumerDelta(name string) *delta {
+	return &delta{kind: Consumer, from: "no " + name, to: name + " " + nothingPending}
+}
+
 // compareFacts returns the first fact that differs, those of the stream itself before those of its groups. A counter
-// that one side does not know at all is no fact of both; a group or consumer is.
-func compareFacts(from, to map[string]string) *delta {
+// that one side does not know at all is no fact of both; a group or consumer is. A consumer of the target alone that has
+// nothing pending is returned apart.
+func compareFacts(from, to map[string]string) (forgotten, first *delta) {
 	names := maps.Clone(from)
 	maps.Copy(names, to)
 	inOrder := slices.SortedFunc(maps.Keys(names), func(a, b string) int {
@@ -164,18 +174,20 @@ func compareFacts(from, to map[string]string) *delta {
 		switch {
 		case f == t && inFrom == inTo:
 		case inFrom && inTo && isGroup(n):
-			return groupDelta(n+" "+f, n+" "+t)
+			return nil, groupDelta(n+" "+f, n+" "+t)
 		case inFrom && inTo:
-			return valueDelta(n+" "+f, n+" "+t)
+			return nil, valueDelta(n+" "+f, n+" "+t)
 		case !isGroup(n):
 		case inFrom && f == nothingPending: // see compareStreams
 		case inFrom:
-			return groupDelta(n+" "+f, "no "+n)
-		default:
-			return groupDelta("no "+n, n+" "+t)
+			return nil, groupDelta(n+" "+f, "no "+n)
+		case t != nothingPending:
+			return nil, groupDelta("no "+n, n+" "+t)
+		case forgotten == nil:
+			forgotten = consumerDelta(n)
 		}
 	}
-	return nil
+	return forgotten, nil
 }
 
 const (

@@ -149,7 +149,7 @@ var differences = []struct {
 	{to: "xsetid same:stream 9-9", key: "same:stream", kinds: []verify.Kind{verify.Value}, text: "last-generated-id 9-9"},
 	{to: "xgroup create ttl:stream more 0", key: "ttl:stream", kinds: []verify.Kind{verify.Group}, text: `no group "more"`},
 	{to: "xack {tag}:stream grp 1-1", key: "{tag}:stream", kinds: []verify.Kind{verify.Group}, text: "pending"},
-	{to: `xgroup createconsumer \x00\xff\r\n:stream idle new`, key: "\x00\xff\r\n:stream", kinds: []verify.Kind{verify.Group}, text: `consumer "new"`},
+	{to: `xgroup createconsumer \x00\xff\r\n:stream idle new`, key: "\x00\xff\r\n:stream", kinds: []verify.Kind{verify.Consumer}, text: `consumer "new" 0 pending`},
 	{
 		from: "xadd claim 1-1 f v|xgroup create claim g 0|xreadgroup group g c streams claim >|xclaim claim g c 0 1-1 time 1700000000000 retrycount 1 justid",
 		to:   "xadd claim 1-1 f v|xgroup create claim g 0|xreadgroup group g c streams claim >|xclaim claim g c 0 1-1 time 1700000000001 retrycount 1 justid",
