@@ -25,7 +25,7 @@ type config struct {
 	keys, commands, runs, partitions int
 	rates, shards                    []int
 	versions                         []string
-	latency, idle                    time.Duration
+	latency, idle, brokerWarmup      time.Duration
 	parts                            []string
 	bare, write                      bool
 	profiles                         string // folder for profiles of Redriver, "": none
@@ -50,7 +50,8 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	numbersVar(f, &c.shards, "shards", "3,16,64", "numbers of masters that the cost of a command is measured with")
 	f.StringVar(&versions, "versions", "redis-7.0,redis-8.0,valkey-8.1,valkey-8.1"+withChannel, "versions for the master's buffer; one that cannot be had here is left out")
 	f.DurationVar(&c.latency, "latency", 10*time.Second, "how long latency, and cost by shards, are measured")
-	f.DurationVar(&latencyWarmup, "warmup", latencyWarmup, "how long the same load runs before, which is not counted: a broker's first minute is slow")
+	f.DurationVar(&latencyWarmup, "warmup", latencyWarmup, "how long the same load runs before, which is not counted")
+	f.DurationVar(&c.brokerWarmup, "broker-warmup", 2*time.Minute, "how long a new broker is loaded before anything is measured: until its Java machine has compiled, it is slow and takes a core for itself")
 	f.DurationVar(&c.idle, "idle", 10*time.Second, "how long idleness is measured")
 	f.StringVar(&parts, "parts", "all", "what to measure: "+strings.Join(allParts, ", ")+"; or sync, stream")
 	f.BoolVar(&c.bare, "bare", false, "Redriver alone, without anything beside it")

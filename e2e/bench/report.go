@@ -110,8 +110,8 @@ func runsText(n int) string {
 const method = `## Method
 
 Everything runs on this one machine, each server and each side of Redriver as a process of its own. Source and target are
-clusters of %d masters that keep nothing on disk; Kafka is one broker, whose Java machine compiles with C1 alone (C2 takes a third
-of a core for the minutes that this lasts); Redriver runs with its defaults, one process with the source and one with the sink,
+clusters of %d masters that keep nothing on disk; Kafka is one broker, whose Java machine runs as Kafka's own scripts have it and
+was loaded before until it had compiled, as in production; Redriver runs with its defaults, one process with the source and one with the sink,
 over a topic of %d partitions. Beside it, in the same run: plain Redis servers, each a replica of
 one of the source's masters (the same work without a log), franz-go alone, and peers, which copy cluster to cluster without a log,
 with their defaults. Each system gets a source of its own, filled alike, and the machine for itself.

@@ -32,9 +32,9 @@ const (
 type Config struct {
 	Dir  string // everything it keeps; that of an earlier run brings its data back; required
 	Port int    // default: a free one
-	Heap string // of the Java machine; default: "512m"
-	// Concurrent has the Java machine collect its garbage beside the broker's work, for measurements.
-	Concurrent bool
+	Heap string // of the Java machine; default: "512m", or with AsShipped "1g"
+	// AsShipped runs the Java machine as Kafka's own scripts do, for measurements: they are of use only after minutes of load.
+	AsShipped bool
 
 	// ExtraProps are more lines of server.properties; they win over ours.
 	ExtraProps map[string]string
@@ -68,6 +68,9 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	cfg.Dir = dir
 	if cfg.Heap == "" {
 		cfg.Heap = "512m"
+		if cfg.AsShipped {
+			cfg.Heap = "1g"
+		}
 	}
 	libs, err := tools.InstallKafka(ctx)
 	if err != nil {
@@ -149,14 +152,16 @@ func (b *Broker) properties() string { return filepath.Join(b.cfg.Dir, "server.p
 
 // java returns the arguments up to the class to run.
 func (b *Broker) java() []string {
-	gc := "-XX:+UseSerialGC"
-	if b.cfg.Concurrent {
-		gc = "-XX:+UseG1GC"
-	}
 	// The optimising compiler (C2) takes a third of a core for the first minutes of a broker, and does not pay for itself within
-	// the life of one of ours; in production that is long over.
-	return append([]string{"-XX:TieredStopAtLevel=1", gc}, "-Xmx"+b.cfg.Heap, "-Xms64m",
-		"-Dlog4j2.configurationFile="+filepath.Join(b.cfg.Dir, "log4j2.properties"), "-cp", filepath.Join(b.libs, "*"))
+	// the life of one of a test; in production that is long over.
+	machine := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xms64m"}
+	if b.cfg.AsShipped { // bin/kafka-run-class.sh and bin/kafka-server-start.sh of Kafka 4
+		machine = []string{
+			"-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
+			"-XX:+ExplicitGCInvokesConcurrent", "-XX:MaxInlineLevel=15", "-Xms" + b.cfg.Heap,
+		}
+	}
+	return append(machine, "-Xmx"+b.cfg.Heap, "-Dlog4j2.configurationFile="+filepath.Join(b.cfg.Dir, "log4j2.properties"), "-cp", filepath.Join(b.libs, "*"))
 }
 
 const log4j = `rootLogger.level = INFO
