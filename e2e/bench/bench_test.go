@@ -144,6 +144,8 @@ func TestFlags(t *testing.T) {
 		{args: "-shards 3,x", bad: true},
 		{args: "-keys 0", bad: true},
 		{args: "-idle 1ms", bad: true},
+		{args: "-broker-warmup 0"},
+		{args: "-broker-warmup -1s", bad: true},
 		{args: "more", bad: true},
 	} {
 		cfg, err := parseFlags(strings.Fields(c.args), io.Discard)

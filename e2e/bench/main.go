@@ -51,7 +51,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&versions, "versions", "redis-7.0,redis-8.0,valkey-8.1,valkey-8.1"+withChannel, "versions for the master's buffer; one that cannot be had here is left out")
 	f.DurationVar(&c.latency, "latency", 10*time.Second, "how long latency, and cost by shards, are measured")
 	f.DurationVar(&latencyWarmup, "warmup", latencyWarmup, "how long the same load runs before, which is not counted")
-	f.DurationVar(&c.brokerWarmup, "broker-warmup", 2*time.Minute, "how long a new broker is loaded before anything is measured: until its Java machine has compiled, it is slow and takes a core for itself")
+	f.DurationVar(&c.brokerWarmup, "broker-warmup", 2*time.Minute, "how long a new broker is loaded before anything is measured, 0: not at all; until its Java machine has compiled, it is slow and takes a core for itself")
 	f.DurationVar(&c.idle, "idle", 10*time.Second, "how long idleness is measured")
 	f.StringVar(&parts, "parts", "all", "what to measure: "+strings.Join(allParts, ", ")+"; or sync, stream")
 	f.BoolVar(&c.bare, "bare", false, "Redriver alone, without anything beside it")
@@ -62,7 +62,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&c.redisFullCheck, "redis-full-check", "", "with -verify: path of a redis-full-check to measure on the same servers")
 	f.BoolVar(&c.rdb, "rdb", false, "measure reading RDB files in place of everything else, and write that section of BENCHMARKS.md")
 	f.StringVar(&c.rdbParser, "rdb-parser", "", "with -rdb: path of a program that reads the RDB file named by its argument, to measure on the same files")
-	f.BoolVar(&c.write, "write", true, "write BENCHMARKS.md; without a value given, only if all parts are measured with all that stands beside them")
+	f.BoolVar(&c.write, "write", true, "write BENCHMARKS.md; without a value given, only if all parts are measured with all that stands beside them, on a warm broker")
 	if err := f.Parse(args); err != nil {
 		return c, err
 	}
@@ -82,8 +82,11 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	}
 	given := false
 	f.Visit(func(f *flag.Flag) { given = given || f.Name == "write" })
-	if !given && (len(c.parts) < len(allParts) || c.bare || c.profiles != "") {
+	if !given && (len(c.parts) < len(allParts) || c.bare || c.profiles != "" || c.brokerWarmup == 0) {
 		c.write = false
+	}
+	if c.brokerWarmup < 0 {
+		return c, fmt.Errorf("broker-warmup is %v: give 0 for none, or how long", c.brokerWarmup)
 	}
 	if min(c.keys, c.commands, c.runs, c.partitions) < 1 || min(c.latency, c.idle) < time.Second {
 		return c, errors.New("numbers have to be at least 1, times at least 1s")

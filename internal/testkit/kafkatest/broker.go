@@ -33,7 +33,7 @@ type Config struct {
 	Dir  string // everything it keeps; that of an earlier run brings its data back; required
 	Port int    // default: a free one
 	Heap string // of the Java machine; default: "512m", or with AsShipped "1g"
-	// AsShipped runs the Java machine as Kafka's own scripts do, for measurements: they are of use only after minutes of load.
+	// AsShipped runs the Java machine as Kafka's own scripts do, for measurements: it is itself only after minutes of load.
 	AsShipped bool
 
 	// ExtraProps are more lines of server.properties; they win over ours.
@@ -153,7 +153,7 @@ func (b *Broker) properties() string { return filepath.Join(b.cfg.Dir, "server.p
 // java returns the arguments up to the class to run.
 func (b *Broker) java() []string {
 	// The optimising compiler (C2) takes a third of a core for the first minutes of a broker, and does not pay for itself within
-	// the life of one of a test; in production that is long over.
+	// the life of a test; in production that is long over.
 	machine := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xms64m"}
 	if b.cfg.AsShipped { // bin/kafka-run-class.sh and bin/kafka-server-start.sh of Kafka 4
 		machine = []string{
