@@ -15,7 +15,7 @@ type batch struct {
 	next int64
 	// runs are the units by slot, in the order in which the slots first appear.
 	runs   []*run
-	bySlot []*run // by slot, counted from first; as long as need be
+	bySlot []uint16 // one more than the place in runs, by slot, counted from first; as long as need be
 	first  slot.Slot
 	// Memory of its own units and runs, which is used again for the next batch.
 	ownUnits slab[unit]
@@ -86,10 +86,10 @@ func (b *batch) add(u *unit) {
 		r.slot, r.units = u.slot, r.few[:0]
 		at := int(u.slot - b.first)
 		if at >= len(b.bySlot) {
-			b.bySlot = append(b.bySlot, make([]*run, at+1-len(b.bySlot))...)
+			b.bySlot = append(b.bySlot, make([]uint16, at+1-len(b.bySlot))...)
 		}
-		b.bySlot[at] = r
 		b.runs = append(b.runs, r)
+		b.bySlot[at] = uint16(len(b.runs)) // there are no more runs than slots
 	}
 	r.units = append(r.units, u)
 	r.bytes += len(u.commands)
@@ -99,8 +99,8 @@ func (b *batch) add(u *unit) {
 
 // runOf returns the run of a slot, nil if there is none yet.
 func (b *batch) runOf(s slot.Slot) *run {
-	if at := int(s - b.first); at < len(b.bySlot) {
-		return b.bySlot[at]
+	if at := int(s - b.first); at < len(b.bySlot) && b.bySlot[at] > 0 {
+		return b.runs[b.bySlot[at]-1]
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func (b *batch) runOf(s slot.Slot) *run {
 // are set aside.
 func (b *batch) reset(next int64, liveOn bool) {
 	for _, u := range b.units {
-		b.bySlot[u.slot-b.first] = nil
+		b.bySlot[u.slot-b.first] = 0
 	}
 	clear(b.units)
 	clear(b.runs)

@@ -24,6 +24,7 @@ type intake struct {
 	partitions int
 	limits     limits
 	plan       startPlan
+	doneMax    int64 // nothing behind it is done in any slot, or in part
 	values     *values
 	joiner     codec.Joiner
 	// rebuilds are the values that are brought to the target while their chunks come, sequence checks those chunks, and
@@ -80,6 +81,7 @@ const endless int64 = math.MaxInt64
 
 func newIntake(partition int32, partitions int, l limits, maxEventBytes int, seen *seenStore, plan startPlan) *intake {
 	return &intake{
+		doneMax:   plan.doneMax(),
 		partition: partition, seen: seen, partitions: partitions, limits: l, plan: plan,
 		joiner: codec.Joiner{MaxBytes: maxEventBytes}, firsts: map[event.Shard]int64{},
 		marks: map[event.Shard]*event.Mark{}, gens: map[event.Shard]*generation{},

@@ -189,7 +189,7 @@ func (w *worker) connFor(ctx context.Context, r *run) (*conn, error) {
 	return w.conns[r.askAt], w.killAt(w.conns[r.askAt])
 }
 
-func (w *worker) ownerOf(s slot.Slot) string { return w.owner[s-w.slots.First] }
+func (w *worker) ownerOf(s slot.Slot) string { return w.holdingAt(s).addr }
 
 // broken tells whether a connection was lost.
 func (w *worker) broken() bool {
@@ -223,13 +223,13 @@ func (w *worker) abort() {
 type holding struct {
 	first slot.Slot // the lowest: where the watermark and the fence lie
 	addr  string
-	slots slot.Set
+	slots *slot.Set
 	list  string // the slots, as a watermark names them
 }
 
 // ownedBy notes who has which slot.
 func (w *worker) ownedBy(owner []string) {
-	w.owner, w.holdings = owner, nil
+	w.owner, w.holdings = make([]uint16, len(owner)), nil
 	at := map[string]int{}
 	for i, addr := range owner {
 		s := w.slots.First + slot.Slot(i)
@@ -237,12 +237,13 @@ func (w *worker) ownedBy(owner []string) {
 		if !ok {
 			n = len(w.holdings)
 			at[addr] = n
-			w.holdings = append(w.holdings, holding{first: s, addr: addr})
+			w.holdings = append(w.holdings, holding{first: s, addr: addr, slots: &slot.Set{}})
 		}
 		w.holdings[n].slots.Add(s)
+		w.owner[i] = uint16(n)
 	}
 	for i := range w.holdings {
-		w.holdings[i].list = slotList(&w.holdings[i].slots)
+		w.holdings[i].list = slotList(w.holdings[i].slots)
 	}
 }
 
@@ -257,8 +258,7 @@ func (w *worker) firsts() []slot.Slot {
 
 // holdingAt is that of the owner of slot s.
 func (w *worker) holdingAt(s slot.Slot) *holding {
-	addr := w.ownerOf(s)
-	return &w.holdings[slices.IndexFunc(w.holdings, func(h holding) bool { return h.addr == addr })]
+	return &w.holdings[w.owner[s-w.slots.First]]
 }
 
 // discover looks at the target from the seeds and from all nodes seen before.

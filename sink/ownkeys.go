@@ -43,8 +43,8 @@ func (w *worker) readKind(kind byte, fn func(s slot.Slot, text string) error) er
 		c := w.conns[addr]
 		var q request
 		var slots []slot.Slot
-		for i, owner := range w.owner {
-			if owner == addr {
+		for i, n := range w.owner {
+			if w.holdings[n].addr == addr {
 				s := w.slots.First + slot.Slot(i)
 				q.addBytes([]byte("GET"), own.Key(kind, w.s.cfg.Name, s))
 				slots = append(slots, s)

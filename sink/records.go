@@ -109,8 +109,8 @@ type watermark struct {
 	settled []event.Shard
 	// begins: what lies before its begin in the log is not for us, for shards whose begin is still to come.
 	begins map[event.Shard]int64
-	// slots are those it vouches for, list is how they are written, if that is known.
-	slots slot.Set
+	// slots are those it vouches for, shared and never changed; list is how they are written, if that is known.
+	slots *slot.Set
 	list  string
 	// generations are the newest that were met of each shard: later ones begin with a snapshot.
 	generations map[event.Shard]event.Generation
@@ -121,7 +121,7 @@ func (m *watermark) String() string { return string(m.text()) }
 func (m *watermark) text() []byte {
 	list := m.list
 	if list == "" {
-		list = slotList(&m.slots)
+		list = slotList(m.slots)
 	}
 	dst := make([]byte, 0, 160+len(list))
 	dst = append(dst, recordVersion...)
@@ -209,7 +209,7 @@ func parseWatermark(text string) (watermark, error) {
 	f.pairs(11, func(shard event.Shard, n int64) { put(&m.generations, shard, event.Generation(n)) })
 	slots, err := slot.ParseSet(strings.Join(f.list(10), " "))
 	f.check(err)
-	m.slots = slots
+	m.slots = &slots
 	if f.err != nil {
 		return watermark{}, fmt.Errorf("read watermark %.120q: %w", text, f.err)
 	}

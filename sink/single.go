@@ -133,7 +133,7 @@ func (w *worker) scanDatabase(c *conn, db uint32, fn func(keys [][]byte) error) 
 }
 
 // only is the connection to the one node of a single target.
-func (w *worker) only() *conn { return w.conns[w.owner[0]] }
+func (w *worker) only() *conn { return w.conns[w.holdings[0].addr] }
 
 // eachKey hands over every key of the target in slots and in the databases given that is not our own.
 func (w *worker) eachKey(dbs []uint32, slots *slot.Set, fn func(db uint32, key []byte) error, page func() error) error {

@@ -64,6 +64,18 @@ type startPlan struct {
 
 const noneDone int64 = -1
 
+// doneMax is the last offset at which something is done already.
+func (p *startPlan) doneMax() int64 {
+	last := noneDone
+	for _, offset := range p.done {
+		last = max(last, offset)
+	}
+	for _, c := range p.parts {
+		last = max(last, c.offset)
+	}
+	return last
+}
+
 const hintLostEnd = "brokers lost the end of the log: have the source take a new snapshot, and start the sink anew under another name"
 
 // decideStart decides where a partition starts. No offset is taken from the group's commits: they expire, and a target

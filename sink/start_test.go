@@ -10,13 +10,13 @@ import (
 	"github.com/redriver/redriver/redis/slot"
 )
 
-func slotsOf(t *testing.T, text string) slot.Set {
+func slotsOf(t *testing.T, text string) *slot.Set {
 	t.Helper()
 	s, err := slot.ParseSet(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return &s
 }
 
 // TestDecideStart: partition 0 has the slots 0 to 3, of which node a has 0 and 1, node b 2 and 3.

@@ -34,8 +34,8 @@ type worker struct {
 	connMu   sync.Mutex
 	conns    map[string]*conn
 	shape    shape
-	owner    []string // the node of each slot, counted from the partition's first
 	holdings []holding
+	owner    []uint16 // the holding of each slot, counted from the partition's first
 	epoch    int64
 	target   target // what the nodes can load
 	whole    bool   // what is applied is done again as a whole after a lost connection: begin is, and a sweep
