@@ -16,6 +16,7 @@ import (
 	"github.com/redriver/redriver/internal/testkit"
 	"github.com/redriver/redriver/internal/testkit/redistest"
 	"github.com/redriver/redriver/kafka"
+	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/slot"
 	"github.com/redriver/redriver/redis/topology"
 )
@@ -285,6 +286,11 @@ func TestTargetPairChangesRoles(t *testing.T) {
 			if info := replica.Client().Info(t.Context(), "replication").Val(); !strings.Contains(info, "master_link_status:up") {
 				return errors.New(info)
 			}
+			// The link is up before the stream comes; a replica promoted with nothing would be a target that was wiped.
+			marks := []string{string(own.Key(own.Watermark, r.name, 0)), string(own.Key(own.Watermark, r.name, 8192))}
+			if n := replica.Client().Exists(t.Context(), marks...).Val(); n != int64(len(marks)) {
+				return fmt.Errorf("the replica has %d of %d watermarks", n, len(marks))
+			}
 			if list := master.Client().ClientList(t.Context()).Val(); !strings.Contains(list, "name=redriver.t.0.") || !strings.Contains(list, "name=redriver.t.1.") {
 				return errors.New("the sink has not come yet")
 			}
@@ -305,6 +311,11 @@ func TestTargetPairChangesRoles(t *testing.T) {
 	}
 	want := stateOf(t, l.source)
 	w.Eventually(time.Minute, "source and target are the same", func() error {
+		select {
+		case <-s.ended:
+			t.Fatalf("sink ended: %v", s.err)
+		default:
+		}
 		got, err := tryStateOf(t, master.Client())
 		if what := diff(want, got); err == nil && what != "" {
 			return errors.New(what)
