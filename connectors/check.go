@@ -112,7 +112,7 @@ func (r *Runner) checkTopics(ctx context.Context, found map[string]*topology.Top
 		}
 		t, err := kafka.Describe(ctx, adm, offsets.ChangesTopic(c.Prefix()))
 		look := found[c.Name]
-		want := source.PartitionsOf(int32(c.values.integer(keyPartitions)), look != nil && look.Single)
+		want, others := source.PartitionsOf(int32(c.values.integer(keyPartitions)), look != nil && look.Single)
 		switch {
 		case errors.Is(err, kafka.ErrNoTopic), look == nil && c.values.integer(keyPartitions) == 0:
 		case err != nil:
@@ -120,7 +120,7 @@ func (r *Runner) checkTopics(ctx context.Context, found map[string]*topology.Top
 				Code: CodeKafka, What: "check source " + c.Name, Err: err,
 				Hint: "check that the brokers' announced addresses can be reached from here, and the rights of this client",
 			})
-		case t.Partitions != want:
+		case t.Partitions != want && !others:
 			errs = append(errs, fmt.Errorf("check source %s: %w", c.Name, &kafka.MismatchError{
 				Topic: t.Name, What: "the number of partitions", Have: strconv.Itoa(int(t.Partitions)), Want: strconv.Itoa(int(want)),
 				Hint: "set topic.partitions to what the topic has, or use a new topic.prefix",

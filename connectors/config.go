@@ -46,7 +46,7 @@ func newWorker(v Values, fault func(key, what, hint string)) Worker {
 		KafkaTimeout:    v.duration("kafka.timeout"),
 		LogLevel:        v.text(keyLogLevel),
 		LogFormat:       v.text(keyLogFormat),
-		Commits:         rate.NewLimiter(rate.Limit(v.integer("commit.rate.max")), 1),
+		Commits:         source.NewCommits(v.integer("commit.rate.max")),
 		MemoryTarget:    v.integer("memory.target"),
 		restartPause:    v.duration("restart.pause"),
 		restartPauseMax: v.duration("restart.pause.max"),

@@ -101,7 +101,7 @@ func workerKeys() []Key {
 		},
 		{
 			Name: "commit.rate.max", Type: TypeInt, Default: "400", Min: "1", Max: "100000",
-			Doc: "Kafka transactions per second of all sources of the worker together.",
+			Doc: "Kafka transactions per second of all sources of the worker together; up to 8 may begin at once.",
 		},
 		{
 			Name: "memory.target", Type: TypeSize, Default: "192MiB", Min: "0", Max: "1024GiB",
@@ -160,8 +160,8 @@ func SourceKeys() []Key {
 	return []Key{
 		{
 			Name: keyPartitions, Type: TypeInt, Default: "0", Min: "0", Max: "16384",
-			Doc: "Partitions of the data topic. They share the 16384 slots evenly, and cannot change while the topic is used. 0 takes 16 for a " +
-				"cluster, and 1 for a single server or a pair: with one the log has the server's total order; with more the order holds by slot, and " +
+			Doc: "Partitions of the data topic. They share the 16384 slots evenly, and cannot change while the topic is used. 0 takes what " +
+				"the topic has, or 12 if there is none yet, for a cluster, and 1 for a single server or a pair: with one the log has the server's total order; with more the order holds by slot, and " +
 				"commands whose keys lie in several slots are divided (`DEL`, `UNLINK`, `MSET`) or stop the source (`RENAME`, `SWAPDB`, ...).",
 		},
 		{

@@ -17,6 +17,8 @@ import (
 type TopicSpec struct {
 	Name       string
 	Partitions int32
+	// TakesOthers: a topic that exists may have any number of partitions.
+	TakesOthers bool
 	// Replication is the wanted replication factor; 0 takes 3 where there are three brokers, else as many as there are.
 	Replication int16
 	// Settings are the topic's configuration. Those in Binding must hold for an existing topic too.
@@ -63,7 +65,7 @@ func Ensure(ctx context.Context, adm *kadm.Client, spec TopicSpec) (Topic, error
 	if err != nil {
 		return Topic{}, err
 	}
-	if t.Partitions != spec.Partitions {
+	if t.Partitions != spec.Partitions && !spec.TakesOthers {
 		return Topic{}, &MismatchError{
 			Topic: spec.Name, What: "the number of partitions",
 			Have: strconv.Itoa(int(t.Partitions)), Want: strconv.Itoa(int(spec.Partitions)), Hint: spec.Hint,

@@ -26,7 +26,7 @@ type Config struct {
 	// Dialer and Seeds reach the cluster: any one node is enough.
 	Dialer *topology.Dialer
 	Seeds  []string
-	// Partitions of the data topic, fixed for its life. 0 takes 16 for a cluster, and 1 for a single server or a pair:
+	// Partitions of the data topic, fixed for its life. 0 takes what the topic has, or 12, for a cluster, and 1 for a single server or a pair:
 	// only with one partition the order is total, and any command may have keys of several slots.
 	Partitions int32
 	// Replication factor of the topics; 0 takes 3 where there are three brokers.
@@ -67,7 +67,7 @@ type Config struct {
 }
 
 const (
-	defaultPartitions         = 16
+	defaultPartitions         = 12
 	defaultFullSyncsPerHost   = 2
 	defaultResyncMax          = 8
 	defaultResyncPause        = 10 * time.Minute
@@ -75,6 +75,7 @@ const (
 	defaultCommitInterval     = 20 * time.Millisecond
 	defaultMaxCommitInterval  = 200 * time.Millisecond
 	defaultCommitsPerSecond   = 400
+	commitBurst               = 8
 	defaultTransactionTimeout = 30 * time.Second
 	defaultMaxUnitBytes       = 256 << 20
 	defaultSpoolMemoryBytes   = 48 << 20
@@ -100,6 +101,12 @@ func orDefault[T comparable](v *T, d T) {
 	}
 }
 
+// NewCommits is a budget of transactions. Lanes that want one at the same time do not wait for each other, as long as there are
+// not more over time than so many per second.
+func NewCommits(perSecond int64) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), commitBurst)
+}
+
 // Validate fills in defaults and returns all faults.
 func (c *Config) Validate() error {
 	orDefault(&c.FullSyncsPerHost, defaultFullSyncsPerHost)
@@ -114,7 +121,7 @@ func (c *Config) Validate() error {
 	orDefault(&c.ModuleAux, ModuleAuxStop)
 	orDefault(&c.ReadFrom, ReadFromMaster)
 	if c.Commits == nil {
-		c.Commits = rate.NewLimiter(defaultCommitsPerSecond, 1)
+		c.Commits = NewCommits(defaultCommitsPerSecond)
 	}
 	var errs []error
 	if !validName.MatchString(c.Connector) {

@@ -19,15 +19,16 @@ import (
 
 const singlePartitions = 1
 
-// PartitionsOf is the number of partitions of the data topic if so many are asked for; 0 leaves it to the kind of source.
-func PartitionsOf(asked int32, single bool) int32 {
+// PartitionsOf is the number of partitions of the data topic if so many are asked for; 0 leaves it to the kind of source. others
+// tells that a topic that exists may have another number.
+func PartitionsOf(asked int32, single bool) (n int32, others bool) {
 	switch {
 	case asked > 0:
-		return asked
-	case single:
-		return singlePartitions
+		return asked, false
+	case single: // a log in another order than expected is an error
+		return singlePartitions, false
 	}
-	return defaultPartitions
+	return defaultPartitions, true
 }
 
 // database says which one an event is about.

@@ -193,8 +193,9 @@ func (s *Source) topics(ctx context.Context, adm *kadm.Client) (kafka.Topic, err
 	if err != nil {
 		return kafka.Topic{}, err
 	}
+	partitions, others := PartitionsOf(s.cfg.Partitions, s.single)
 	t, err := kafka.Ensure(ctx, adm, kafka.TopicSpec{
-		Name: offsets.ChangesTopic(s.cfg.Prefix), Partitions: PartitionsOf(s.cfg.Partitions, s.single), Replication: s.cfg.Replication,
+		Name: offsets.ChangesTopic(s.cfg.Prefix), Partitions: partitions, TakesOthers: others, Replication: s.cfg.Replication,
 		Settings: map[string]string{"cleanup.policy": "delete"},
 		Binding:  []string{"cleanup.policy"},
 		Hint: "the number maps slots to partitions and cannot change while the log is used: set topic.partitions to what the topic has, " +

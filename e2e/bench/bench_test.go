@@ -115,7 +115,7 @@ Idle                      peak MB  to replica  to franz-go, Kafka
 	}
 	text := report(reportInput{machine: machine{cores: 2, cpu: "Some CPU"}, config: cfg, args: []string{"-keys", "10"}, date: time.Unix(0, 0), rows: r.rows, others: series{4.2}})
 	for _, want := range []string{
-		"Written by `make bench BENCHFLAGS=\"-keys 10\"`, on 1970-01-01.", "2 cores, Some CPU", "over a topic of 16 partitions", "100 marks a second",
+		"Written by `make bench BENCHFLAGS=\"-keys 10\"`, on 1970-01-01.", "2 cores, Some CPU", "over a topic of 12 partitions", "100 marks a second",
 		"## 1M `SET`\n", "| redriver source | 3.00 | s | 64.0 | x 1.50 |  |\n", "3: medians", "4.20 % of the machine",
 	} {
 		if !strings.Contains(text, want) {

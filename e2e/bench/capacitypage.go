@@ -50,7 +50,7 @@ They cannot change while the topic is used, so choose for what will be.
   small rates.
 - Not many more. For each partition a sink has a connection to each node that has slots of it.
 
-16, the default, is right for up to about 16 masters and 8 cores. For {{.Masters}} masters take {{.Partitions}}.
+12, the default, is right for up to about 12 masters and 6 cores. For {{.Masters}} masters take {{.Partitions}}.
 
 ## A cluster of {{.Masters}} masters and {{.DataGB}} GB
 

@@ -45,7 +45,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	f.IntVar(&c.keys, "keys", 1_000_000, "strings of full sync A; B has 0.46 times as many keys and 5 times as many elements, C 20 keys of half as many elements")
 	f.IntVar(&c.commands, "commands", 1_000_000, "commands of each stream")
 	f.IntVar(&c.runs, "runs", 3, "how often everything is measured; the report has the medians")
-	f.IntVar(&c.partitions, "partitions", 16, "partitions of the topic")
+	f.IntVar(&c.partitions, "partitions", 12, "partitions of the topic")
 	numbersVar(f, &c.rates, "rates", "10000,50000", "writes per second while latency is measured")
 	numbersVar(f, &c.shards, "shards", "3,16,64", "numbers of masters that the cost of a command is measured with")
 	f.StringVar(&versions, "versions", "redis-7.0,redis-8.0,valkey-8.1,valkey-8.1"+withChannel, "versions for the master's buffer; one that cannot be had here is left out")
