@@ -26,8 +26,8 @@ type Config struct {
 	// Dialer and Seeds reach the cluster: any one node is enough.
 	Dialer *topology.Dialer
 	Seeds  []string
-	// Partitions of the data topic, fixed for its life. 0 takes what the topic has, or 12, for a cluster, and 1 for a single server or a pair:
-	// only with one partition the order is total, and any command may have keys of several slots.
+	// Partitions of the data topic, fixed for its life. 0 takes what the topic has, or 12, for a cluster, and 1 for a single
+	// server or a pair: only with one partition the order is total, and any command may have keys of several slots.
 	Partitions int32
 	// Replication factor of the topics; 0 takes 3 where there are three brokers.
 	Replication int16

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redriver/redriver/connectors"
 	"github.com/redriver/redriver/internal/testkit"
+	"github.com/redriver/redriver/kafka"
 )
 
 const binaryTimeout = 2 * time.Minute
@@ -113,12 +114,13 @@ func TestRunStopsInGoodOrder(t *testing.T) {
 	r.Stop()
 }
 
-// Another number of partitions than the topic has is found before anything runs; without a number the topic's own is right.
+// Another number of partitions than the topic has is found before anything runs; without a number the topic's own is right,
+// as long as it stays what the log began with.
 func TestTopicMismatch(t *testing.T) {
 	w := testkit.New(t)
-	cluster, kafka := w.Cluster(3, 0), w.FakeKafka().Addr()
+	cluster, broker := w.Cluster(3, 0), w.FakeKafka().Addr()
 	streams := func(lines ...string) {
-		r := w.Redriver("run", "--config", configFile(t, kafka, cluster.Addrs()[0], lines...))
+		r := w.Redriver("run", "--config", configFile(t, broker, cluster.Addrs()[0], lines...))
 		w.Eventually(30*time.Second, "it streams", func() error {
 			if !strings.Contains(r.Log(), "msg=streaming") {
 				return errors.New("not yet")
@@ -129,8 +131,20 @@ func TestTopicMismatch(t *testing.T) {
 	}
 	streams("    topic.partitions: 7")
 	streams()
-	code, output := binary(t, "run", "--config", configFile(t, kafka, cluster.Addrs()[0], "    topic.partitions: 12"))
+	code, output := binary(t, "run", "--config", configFile(t, broker, cluster.Addrs()[0], "    topic.partitions: 12"))
 	if code != connectors.CodeTopic || !strings.Contains(output, "orders.changes") || !strings.Contains(output, "set topic.partitions") {
+		t.Errorf("code %d\n%s", code, output)
+	}
+	adm, err := (&kafka.Config{Brokers: []string{broker}}).Admin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer adm.Close()
+	if _, err := adm.UpdatePartitions(t.Context(), 9, "orders.changes"); err != nil {
+		t.Fatal(err)
+	}
+	code, output = binary(t, "run", "--config", configFile(t, broker, cluster.Addrs()[0]))
+	if code != connectors.CodeTopic || !strings.Contains(output, "it has 9 partitions, and this connector began with 7") {
 		t.Errorf("code %d\n%s", code, output)
 	}
 }

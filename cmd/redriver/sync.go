@@ -57,7 +57,7 @@ from the source again, in full if need be. While it runs, what the sink has appl
 	f.StringVar(&o.dir, "data-dir", "", "folder for what has to outlive the process; made if missing (required)")
 	f.StringVar(&o.brokers, "kafka", "", "brokers of a real Kafka, host:port with commas, instead of the one inside")
 	f.StringVar(&o.prefix, "prefix", "redriver", "names the topics and the connectors")
-	f.IntVar(&o.partitions, "partitions", 0, "partitions of the data topic; 0: 12 for a cluster, 1 for a single server, which keeps its total order")
+	f.IntVar(&o.partitions, "partitions", 0, "partitions of the data topic; 0: what the topic has, or 12, for a cluster, 1 for a single server, which keeps its total order")
 	f.StringVar(&o.databases, "databases", "all", "which database of the source goes into which of the target, such as 0:0,3:1; all: each into its own")
 	f.StringVar(&o.existing, "existing-keys", "refuse", "what to do when the target holds keys: refuse, replace or keep")
 	f.BoolVar(&o.untilSynced, "until-synced", false, "end when everything written before that moment is at the target")
