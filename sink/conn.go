@@ -142,14 +142,21 @@ func (c *conn) do(q *request, fn func(i int, r resp.Reply) error) error {
 // atOnceBytes fit into the socket's buffer, since the answers to all that was sent before are here.
 const atOnceBytes = 64 << 10
 
+// send writes commands. The answers to all that was sent before are here: what is small does not wait for the writer.
 func (c *conn) send(bufs net.Buffers) {
-	c.used = time.Now()
 	if len(bufs) == 1 && len(bufs[0]) <= atOnceBytes {
+		c.used = time.Now()
 		if err := c.writeNow(bufs[0]); err != nil {
 			c.nc.Close() // the reader meets it
 		}
 		return
 	}
+	c.sendMore(bufs)
+}
+
+// sendMore writes what may stand within a command, behind all that was sent before.
+func (c *conn) sendMore(bufs net.Buffers) {
+	c.used = time.Now()
 	c.out <- slices.Clone(bufs) // the writer takes from it
 }
 

@@ -311,7 +311,7 @@ func (p *playback) give(ctx context.Context, b net.Buffers) error {
 	for _, part := range b {
 		p.bytes += int64(len(part))
 	}
-	p.conn.send(b)
+	p.conn.sendMore(b)
 	return nil
 }
 
