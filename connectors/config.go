@@ -193,6 +193,7 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		BatchUnits:       int(v.integer("batch.units")),
 		MaxEventBytes:    int(v.integer("event.max.bytes")),
 		RebuildBytes:     int(v.integer("rebuild.bytes")),
+		RestoreBytes:     int(v.integer("restore.bytes")),
 		FetchBytes:       int(v.integer("fetch.bytes")),
 		SessionTimeout:   v.duration("session.timeout"),
 		DrainTimeout:     v.duration("drain.timeout"),

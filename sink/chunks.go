@@ -55,8 +55,8 @@ func (in *intake) addChunk(b *batch, r *kgo.Record) (whole []byte, err error) {
 	return nil, in.drain(b, rb)
 }
 
-// openRebuild opens a rebuild if the event that begins with this chunk is a value of a snapshot, large, and of a type whose
-// elements we know. Everything else is joined.
+// openRebuild opens a rebuild, or a load, if the event that begins with this chunk is a value of a snapshot, large, and of a
+// type whose elements we know. Everything else is joined.
 func (in *intake) openRebuild(r *kgo.Record, c *codec.Chunk) error {
 	if in.values == nil || c.Count > 0 && uint64(c.Count)*uint64(len(c.Piece)) <= uint64(in.values.rebuildBytes) {
 		return nil
@@ -78,19 +78,21 @@ func (in *intake) openRebuild(r *kgo.Record, c *codec.Chunk) error {
 			return err
 		}
 	}
-	rb := newRebuild(in.values, &e)
-	rb.slot, rb.db = in.shape.slotOf(e.Slot), to
-	rb.ignored = own.Is(e.Key) || !mapped
-	if !rb.ignored && in.gens[e.Shard] == nil {
-		rb.stop()
+	ignored := own.Is(e.Key) || !mapped
+	if !ignored && in.gens[e.Shard] == nil {
 		return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
 	}
-	if !rb.ignored {
+	if !ignored && in.loads(c, &e) {
+		in.openLoad(r, c, &e)
+		return nil
+	}
+	if !ignored {
 		if err := in.overdue(&e, r.Offset); err != nil {
-			rb.stop()
 			return err
 		}
 	}
+	rb := newRebuild(in.values, &e)
+	rb.slot, rb.db, rb.ignored = in.shape.slotOf(e.Slot), to, ignored
 	if in.rebuilds == nil {
 		in.rebuilds = map[event.Shard]*rebuild{}
 	}
@@ -196,8 +198,13 @@ func (in *intake) complete(b *batch, rb *rebuild) error {
 	if err := in.follow(&rb.event); err != nil {
 		return err
 	}
-	if g := in.gens[rb.event.Shard]; g != nil {
-		return g.seen.add(in.shape.fingerprint(rb.event.DB, xxhash.Sum64(rb.event.Key)))
+	return in.see(&rb.event)
+}
+
+// see notes the key of an entry that is whole as one of its snapshot.
+func (in *intake) see(e *event.Event) error {
+	if g := in.gens[e.Shard]; g != nil {
+		return g.seen.add(in.shape.fingerprint(e.DB, xxhash.Sum64(e.Key)))
 	}
 	return nil
 }

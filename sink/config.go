@@ -104,6 +104,10 @@ type Config struct {
 	// RebuildBytes is from when on a value of a snapshot that comes in chunks is not joined, but built in pieces under
 	// another key that takes the key's place in the end. Default 1 MiB, which a target loads in some tens of milliseconds.
 	RebuildBytes int
+	// RestoreBytes is up to when a collection above eight times RebuildBytes is loaded by the target at once, with one RESTORE
+	// that is not held either, see load.go; each member or field counts as 64 bytes at least. The target does nothing else
+	// meanwhile. Default 32 MiB, which it loads in 0.3 s.
+	RestoreBytes int
 	// FetchBytes is the memory for records that are read and not applied yet, over all partitions. Default 64 MiB. One
 	// Kafka batch per partition passes even when it is larger.
 	FetchBytes int
@@ -129,6 +133,7 @@ const (
 	defaultBatchUnits     = 2000
 	defaultMaxEventBytes  = 512 << 20
 	defaultRebuildBytes   = 1 << 20
+	defaultRestoreBytes   = 32 << 20
 	defaultFetchBytes     = 64 << 20
 	defaultSweepBytes     = 32 << 20
 	defaultSessionTimeout = 30 * time.Second
@@ -170,7 +175,7 @@ func (c Config) Validate() error {
 	if c.SweepMax < 0 || c.SweepMax > 1 {
 		fault("sweep maximum %g: want a part between 0 and 1", c.SweepMax)
 	}
-	if c.BatchBytes < 0 || c.BatchUnits < 0 || c.MaxEventBytes < 0 || c.RebuildBytes < 0 || c.FetchBytes < 0 || c.SweepMemoryBytes < 0 {
+	if c.BatchBytes < 0 || c.BatchUnits < 0 || c.MaxEventBytes < 0 || c.RebuildBytes < 0 || c.RestoreBytes < 0 || c.FetchBytes < 0 || c.SweepMemoryBytes < 0 {
 		fault("a limit is negative")
 	}
 	if c.SessionTimeout < 0 || c.DrainTimeout < 0 || c.ReplyTimeout < 0 {
@@ -206,6 +211,7 @@ func (c Config) withDefaults() Config {
 	defaultTo(&c.BatchUnits, defaultBatchUnits)
 	defaultTo(&c.MaxEventBytes, defaultMaxEventBytes)
 	defaultTo(&c.RebuildBytes, defaultRebuildBytes)
+	defaultTo(&c.RestoreBytes, defaultRestoreBytes)
 	defaultTo(&c.FetchBytes, defaultFetchBytes)
 	defaultTo(&c.SessionTimeout, defaultSessionTimeout)
 	defaultTo(&c.DrainTimeout, defaultDrainTimeout)

@@ -107,8 +107,12 @@
 // type that they do not know is encoded anew, and so is a hash whose fields expire while times are held: its payload has
 // exact ones (values.go). Both are one RESTORE, and blind. What a target cannot have at all follows Config.Unsupported.
 //
-// A value that comes in chunks and is larger than Config.RebuildBytes is never held: rebuild.go has how it is built in parts
-// under a staging key, redriver!s!<name>!<shard + 1>!{<tag>}, and chunks.go how its parts become units. The key changes at once,
+// A value that comes in chunks and is larger than Config.RebuildBytes is never held. A collection of up to Config.RestoreBytes is
+// one RESTORE, sent while it is read from the log for the second time, since a RESTORE begins with its length (load.go):
+//
+//	MULTI; UNLINK stage; RESTORE k t payload REPLACE ABSTTL; SET checkpoint; EXEC
+//
+// For the others rebuild.go has how they are built in parts under a staging key, redriver!s!<name>!<shard + 1>!{<tag>}, and chunks.go how its parts become units. The key changes at once,
 // with the last part:
 //
 //	UNLINK stage; RPUSH stage ...; SET checkpoint            each part a guarded unit, with the offset of its chunk
@@ -123,7 +127,7 @@
 // Nothing is looked for when a partition is taken over: while an event is open, reading begins at its first chunk, so every
 // staging key that is there will be met again, and either grows on or goes.
 //
-// What commands cannot make: IDLETIME and FREQ of such a key, when a consumer of a stream was last seen, pending entries whose
+// What the commands of parts cannot make: IDLETIME and FREQ of such a key, when a consumer of a stream was last seen, pending entries whose
 // entry is deleted. A string has its full length from its first piece on, since it would be moved as it grows otherwise: the
 // target fills that much memory in one go.
 //

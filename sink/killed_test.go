@@ -16,7 +16,7 @@ import (
 // TestKilledInTheMiddle kills sinks with -9 at the moment in which certain commands are on their way to the target, of which it
 // gets a part, or all, and nobody hears of it.
 //
-// Fault (sink): killed by SIGKILL in a snapshot, a sweep, a large value, a large transaction. It goes on from what the
+// Fault (sink): killed by SIGKILL in a snapshot, a sweep, a large value in pieces or at once, a large transaction. It goes on from what the
 // target says.
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
@@ -27,7 +27,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	proxies, addresses := r.proxies()
 	cfg := r.config()
 	cfg.Dialer = &topology.Dialer{Timeout: 2 * time.Second, AddressMap: addresses}
-	cfg.Instance, cfg.BatchUnits, cfg.RebuildBytes, cfg.SweepMax = "one", 20, 4000, 1
+	cfg.Instance, cfg.BatchUnits, cfg.RebuildBytes, cfg.RestoreBytes, cfg.SweepMax = "one", 20, 4000, 100_000, 1
 
 	ctx := t.Context()
 	source := l.source
@@ -65,6 +65,12 @@ func TestKilledInTheMiddle(t *testing.T) {
 			}
 			l.snapshot()
 		}, "redriver!s!", []int{1, 4, 8}, []float64{0.5, 1, 0.9}},
+		{"value at once", func() {
+			for i := range 1200 {
+				source.HSet(ctx, "{whole}hash", fmt.Sprint("part", i), strings.Repeat(strconv.Itoa(i), 5))
+			}
+			l.snapshot()
+		}, "part", []int{1, 600, 1100}, []float64{0.5, 0.9, 1}},
 		{"transaction", func() {
 			l.commit(func() {
 				for range 5 {
@@ -118,6 +124,9 @@ func TestKilledInTheMiddle(t *testing.T) {
 				}
 			})
 			r.same()
+			if step.name == "value at once" && r.calls("restore") == 0 {
+				t.Error("no value was loaded at once")
+			}
 			stop()
 			if what := <-torn; what != "" {
 				t.Error(what)

@@ -147,8 +147,8 @@ func (r *rig) latency(ctx context.Context) (times []time.Duration) {
 	return times
 }
 
-// TestLargeValues rebuilds values of REDRIVER_LARGE_MB each (default 40) in a process of its own, and reports what that process
-// holds and what the target's other clients feel.
+// TestLargeValues brings values of REDRIVER_LARGE_MB each (default 40), in pieces or at once, in a process of its own, and reports
+// what that process holds and what the target's other clients feel.
 func TestLargeValues(t *testing.T) {
 	mb := 40
 	if v := os.Getenv("REDRIVER_LARGE_MB"); v != "" {
@@ -159,49 +159,58 @@ func TestLargeValues(t *testing.T) {
 		mb = n
 	}
 	for _, v := range largeValues(mb << 20) {
-		t.Run(v.key, func(t *testing.T) {
-			w := testkit.New(t)
-			name := w.Name("large")
-			r := &rig{
-				TB: t, w: w, kafka: kafka.Config{Brokers: []string{w.Kafka().Addr()}}, prefix: name, name: name, partitions: 1,
-				target: w.Cluster(1, 0),
-			}
-			l := r.laneAlone()
-			l.commit(l.begin)
-			v.publish(l)
-			l.commit(l.end)
-			cfg := r.config()
-			cfg.FetchBytes = 32 << 20
-			ctx, cancel := context.WithCancel(t.Context())
-			var times []time.Duration
-			var wait sync.WaitGroup
-			wait.Go(func() { times = r.latency(ctx) }) // ends with cancel
-			began := time.Now()
-			s := r.child(cfg)
-			r.w.Eventually(10*time.Minute, "the value is there", func() error {
-				if !s.Running() {
-					t.Fatalf("the sink ended: %s", s.LogTail(5))
-				}
-				if r.target.Client().Exists(t.Context(), v.key).Val() == 0 {
-					return errors.New("not yet")
-				}
-				return nil
-			})
-			took := time.Since(began)
-			cancel()
-			wait.Wait()
-			peak := s.Usage().PeakRSSBytes
-			v.check(t, r, v.key, v.n)
-			r.noneStaged()
-			slices.Sort(times)
-			at := func(q float64) time.Duration {
-				return times[int(q*float64(len(times)-1))].Round(100 * time.Microsecond)
-			}
-			t.Logf("%d MiB, %d elements: %.1fs, sink %d MiB at most; PING p50 %s p99 %s p99.9 %s max %s of %d",
-				mb, v.n, took.Seconds(), peak>>20, at(.5), at(.99), at(.999), at(1), len(times))
-			if peak > 256<<20 {
-				t.Errorf("the sink held %d MiB", peak>>20)
-			}
-		})
+		t.Run(v.key+" in pieces", func(t *testing.T) { v.bring(t, mb, 1) })
+		if v.key != "string" { // never at once
+			t.Run(v.key+" at once", func(t *testing.T) { v.bring(t, mb, mb<<22) })
+		}
+	}
+}
+
+func (v *largeValue) bring(t *testing.T, mb, restoreBytes int) {
+	w := testkit.New(t)
+	name := w.Name("large")
+	r := &rig{
+		TB: t, w: w, kafka: kafka.Config{Brokers: []string{w.Kafka().Addr()}}, prefix: name, name: name, partitions: 1,
+		target: w.Cluster(1, 0),
+	}
+	l := r.laneAlone()
+	l.commit(l.begin)
+	v.publish(l)
+	l.commit(l.end)
+	cfg := r.config()
+	cfg.FetchBytes, cfg.RestoreBytes = 32<<20, restoreBytes
+	ctx, cancel := context.WithCancel(t.Context())
+	var times []time.Duration
+	var wait sync.WaitGroup
+	wait.Go(func() { times = r.latency(ctx) }) // ends with cancel
+	began := time.Now()
+	s := r.child(cfg)
+	r.w.Eventually(10*time.Minute, "the value is there", func() error {
+		if !s.Running() {
+			t.Fatalf("the sink ended: %s", s.LogTail(5))
+		}
+		if r.target.Client().Exists(t.Context(), v.key).Val() == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	took := time.Since(began)
+	cancel()
+	wait.Wait()
+	used, target := s.Usage(), r.target.Masters()[0].Process().Usage()
+	peak := used.PeakRSSBytes
+	v.check(t, r, v.key, v.n)
+	r.noneStaged()
+	slices.Sort(times)
+	at := func(q float64) time.Duration {
+		return times[int(q*float64(len(times)-1))].Round(100 * time.Microsecond)
+	}
+	t.Logf("%d MiB, %d elements: %.1fs, CPU of the sink %.2fs, of the target %.2fs, sink %d MiB at most; PING p50 %s p99 %s p99.9 %s max %s of %d",
+		mb, v.n, took.Seconds(), used.CPU.Seconds(), target.CPU.Seconds(), peak>>20, at(.5), at(.99), at(.999), at(1), len(times))
+	if peak > 256<<20 {
+		t.Errorf("the sink held %d MiB", peak>>20)
+	}
+	if n := r.calls("restore"); (n > 0) != (restoreBytes > 1) {
+		t.Errorf("%d times RESTORE", n)
 	}
 }

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,10 +30,12 @@ import (
 // Reading it again takes a client of its own: a unit has to be large enough for that not to matter.
 const largeUnitFactor = 8
 
-// largeUnit is a unit whose chunks are passed over.
+// largeUnit is a unit, or a value (load.go), whose chunks are passed over.
 type largeUnit struct {
-	event  event.Event // without its commands; the key is its own
+	event  event.Event // without its commands, and its value; the key is its own
 	chunks chunkSpan
+	bytes  int64     // of the value
+	lost   int       // connections, while it was loaded
 	slot   slot.Slot // whose checkpoint it writes
 	// done: it is applied, and its keys are to be remembered only.
 	done bool
@@ -53,11 +56,8 @@ func (in *intake) openLarge(r *kgo.Record, c *codec.Chunk) error {
 	l := &largeUnit{
 		event: e, chunks: chunkSpan{first: r.Offset, shard: c.Shard, attempt: c.Attempt}, slot: in.shape.slotOf(e.Slot),
 	}
-	l.event.Key, l.event.Commands = append([]byte(nil), e.Key...), nil
-	if in.larges == nil {
-		in.larges = map[event.Shard]*largeUnit{}
-	}
-	in.larges[c.Shard] = l
+	l.event.Key, l.event.Commands = bytes.Clone(e.Key), nil
+	put(&in.larges, c.Shard, l)
 	return nil
 }
 
@@ -65,6 +65,9 @@ func (in *intake) openLarge(r *kgo.Record, c *codec.Chunk) error {
 func (in *intake) passOver(b *batch, l *largeUnit, c *codec.Chunk, offset int64) error {
 	if err := in.sequence.Add(c); err != nil {
 		return err
+	}
+	if !c.First() {
+		l.bytes += int64(len(c.Piece))
 	}
 	if !c.Last() {
 		return nil
@@ -75,12 +78,17 @@ func (in *intake) passOver(b *batch, l *largeUnit, c *codec.Chunk, offset int64)
 	if err := in.follow(&l.event); err != nil {
 		return err
 	}
+	if l.isValue() {
+		if err := in.see(&l.event); err != nil {
+			return err
+		}
+	}
 	if in.isDone(l.event.Slot, offset, 0) {
 		in.skipped++
 		if slices.Contains(in.plan.refused, offset) {
 			return errRefusedBefore
 		}
-		if l.done = true; len(in.gens) == 0 {
+		if l.done = true; !in.remembers(l) {
 			return nil
 		}
 	} else if err := in.overdue(&l.event, offset); err != nil {
@@ -89,6 +97,9 @@ func (in *intake) passOver(b *batch, l *largeUnit, c *codec.Chunk, offset int64)
 	b.then, b.over = &control{kind: event.Unit, offset: offset, shard: c.Shard, large: l}, true
 	return nil
 }
+
+// remembers tells whether a large unit that is applied has to be read for its keys.
+func (in *intake) remembers(l *largeUnit) bool { return len(in.gens) > 0 && !l.isValue() }
 
 // large applies a large unit. It is called again after an error that passes.
 func (w *worker) large(ctx context.Context, c *control) error {
@@ -104,7 +115,7 @@ func (w *worker) large(ctx context.Context, c *control) error {
 		}, []byte("GET"), own.Key(own.Checkpoint, w.s.cfg.Name, l.slot)); err != nil {
 			return err
 		}
-		if l.done && len(w.in.gens) == 0 {
+		if l.done && !w.in.remembers(l) {
 			return nil
 		}
 	}
@@ -116,6 +127,9 @@ func (w *worker) large(ctx context.Context, c *control) error {
 			if err == nil && !l.done {
 				w.stat.units.Add(1)
 				w.stat.bytes.Add(p.bytes)
+			}
+			if l.isValue() && errors.Is(err, errLostConn) {
+				l.lost++
 			}
 			if refused, ok := errors.AsType[*RefusedError](err); ok {
 				w.recordRefused([]*RefusedError{refused}, c.offset+1)
@@ -142,7 +156,9 @@ func (w *worker) play(ctx context.Context, p *playback) error {
 				if err := codec.DecodeRaw(r.Key, piece, &e); err != nil {
 					return err
 				}
-				piece = e.Commands
+				if piece = e.Commands; p.l.isValue() {
+					piece = e.Value
+				}
 			}
 			_, err := pw.Write(piece)
 			return err

@@ -70,6 +70,12 @@ func (p *playback) run(ctx context.Context) error {
 	if p.conn == nil {
 		return errTopology
 	}
+	if p.l.isValue() {
+		if err := p.bring(ctx); err != nil {
+			return err
+		}
+		return p.finish(ctx)
+	}
 	if err := p.w.in.rememberKeys(&p.l.event); err != nil {
 		return p.fault(err)
 	}

@@ -65,10 +65,15 @@ func (p *playback) set(ctx context.Context, key []byte, n int, size int64) error
 			return p.give(ctx, net.Buffers{b})
 		}
 	}
-	if err := p.eachPiece(size, put); err != nil {
+	err = p.eachPiece(size, put)
+	if err == nil {
+		if _, err = p.in.r.Discard(len("\r\n")); err != nil {
+			err = p.unread(unexpected(err))
+		}
+	}
+	if err != nil {
 		if !pieces && !p.l.done {
-			p.conn.broken = true // it stands within a command
-			p.conn.nc.Close()
+			p.breakOff()
 		}
 		return err
 	}
@@ -83,6 +88,12 @@ func (p *playback) set(ctx context.Context, key []byte, n int, size int64) error
 	p.placer.n += k
 	p.placed = p.placer.n
 	return p.queue(ctx, commands, k)
+}
+
+// breakOff gives up a connection that stands within a command.
+func (p *playback) breakOff() {
+	p.conn.broken = true
+	p.conn.nc.Close()
 }
 
 // enter begins the transaction, and selects the database at hand.
@@ -120,7 +131,7 @@ func (p *playback) inPieces(size int64) (bool, error) {
 	return !alone, err
 }
 
-// eachPiece reads a string of that many bytes, and what ends it.
+// eachPiece reads so many bytes.
 func (p *playback) eachPiece(size int64, fn func(at int64, piece []byte) error) error {
 	piece := make([]byte, stringPieceBytes)
 	for at := int64(0); at < size; at += int64(len(piece)) {
@@ -131,9 +142,6 @@ func (p *playback) eachPiece(size int64, fn func(at int64, piece []byte) error) 
 		if err := fn(at, piece); err != nil {
 			return err
 		}
-	}
-	if _, err := p.in.r.Discard(len("\r\n")); err != nil {
-		return p.unread(unexpected(err))
 	}
 	return nil
 }

@@ -79,6 +79,8 @@ func refusedHint(line string) string {
 		return "the target is older than the source and cannot read this encoding"
 	case strings.Contains(line, "unknown command"), strings.Contains(line, "unknown subcommand"):
 		return "the target is older than the source, or lacks a module"
+	case strings.Contains(line, "invalid bulk length"):
+		return "a value or argument is larger than the target's proto-max-bulk-len: raise that, or lower restore.bytes"
 	}
 	return "look at the key at source and target"
 }

@@ -122,6 +122,13 @@ const restoreOverhead = 160
 
 // appendRestore appends the RESTORE that puts an entry in place of whatever is there.
 func appendRestore(dst []byte, e *event.Event) []byte {
+	dst = appendRestoreHead(dst, e, len(e.Value))
+	dst = rdb.AppendPayload(dst, e.Type, e.Value, int(e.RDBVersion))
+	return appendRestoreTail(dst, e)
+}
+
+// appendRestoreHead appends what stands before the payload, whose value has so many bytes.
+func appendRestoreHead(dst []byte, e *event.Event, valueBytes int) []byte {
 	const payloadFrame = 1 + 2 + 8 // type, version, checksum
 	n := 5
 	if e.ExpireAtMs > 0 {
@@ -134,8 +141,11 @@ func appendRestore(dst []byte, e *event.Event) []byte {
 	dst = resp.AppendBulkString(dst, "RESTORE")
 	dst = resp.AppendBulk(dst, e.Key)
 	dst = resp.AppendBulkInt(dst, max(e.ExpireAtMs, 0))
-	dst = appendBulkHeader(dst, payloadFrame+len(e.Value))
-	dst = rdb.AppendPayload(dst, e.Type, e.Value, int(e.RDBVersion))
+	return appendBulkHeader(dst, payloadFrame+valueBytes)
+}
+
+// appendRestoreTail appends what stands behind the payload.
+func appendRestoreTail(dst []byte, e *event.Event) []byte {
 	dst = append(dst, '\r', '\n')
 	dst = resp.AppendBulkString(dst, "REPLACE")
 	if e.ExpireAtMs > 0 {

@@ -31,6 +31,8 @@ type values struct {
 	policy UnsupportedPolicy
 	// rebuildBytes: values above it are rebuilt in pieces, see rebuild.go.
 	rebuildBytes int
+	// restoreBytes: collections above it are never loaded at once, see load.go.
+	restoreBytes int
 	// note is told of what is left out under the policy.
 	note func(what string, key []byte)
 	// probe asks the target whether it takes a payload in a slot.
@@ -197,11 +199,15 @@ func held(atMs, holdMs, maxMs int64) int64 {
 // maxFieldExpiry is the last expiry time of a hash field that servers take.
 const maxFieldExpiry = 1<<48 - 1
 
+// asItIs tells whether the target takes values of a type as they are.
+func (v *values) asItIs(typ byte, f rdb.Format) bool {
+	return v.target.format.Loads(typ, f) && (v.holdMs == 0 || !rdb.HasTimedFields(typ, f))
+}
+
 // adapt changes type, value and version of an entry to what the target loads.
 func (v *values) adapt(e *event.Event) error {
 	f := rdb.FormatOf(int(e.RDBVersion))
-	timed := rdb.HasTimedFields(e.Type, f)
-	if v.target.format.Loads(e.Type, f) && (!timed || v.holdMs == 0) {
+	if v.asItIs(e.Type, f) {
 		if kind, _ := rdb.KindOf(e.Type, f); kind == rdb.ValueModule {
 			if err := v.module(e, f); err != nil {
 				return err
