@@ -315,7 +315,7 @@ func applyKeys() []Key {
 				"skip them and count; or stop at the first one. A target before Redis 7.0 has none: there, replace stops too.",
 		},
 		{Name: "batch.bytes", Type: TypeSize, Default: "1MiB", Min: "1KiB", Max: "1GiB", Doc: "What one partition sends before it waits for the answers."},
-		{Name: "batch.units", Type: TypeInt, Default: "2000", Min: "1", Max: "1000000", Doc: "The same, counted in commands and transactions."},
+		{Name: "batch.units", Type: TypeInt, Default: "8000", Min: "1", Max: "1000000", Doc: "The same, counted in commands and transactions. The larger a batch is, the more of a slot's guarded writes share a transaction."},
 		{
 			Name: "event.max.bytes", Type: TypeSize, Default: "512MiB", Min: "1MiB", Max: "1GiB",
 			Doc: "Largest event that is put together from its chunks, and largest command that cannot be written in pieces. It has to hold what " +

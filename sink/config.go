@@ -96,7 +96,7 @@ type Config struct {
 	// Unsupported says what happens with what the source has and the target cannot have. Default UnsupportedStop.
 	Unsupported UnsupportedPolicy
 
-	// BatchBytes and BatchUnits bound what one partition sends before it waits for the answers. Defaults 1 MiB, 2000.
+	// BatchBytes and BatchUnits bound what one partition sends before it waits for the answers. Defaults 1 MiB, 8000.
 	BatchBytes int
 	BatchUnits int
 	// MaxEventBytes bounds one event joined from its chunks. Default 512 MiB, Redis's own bound of a value.
@@ -130,7 +130,7 @@ const MinExpiryHold = 365 * 24 * time.Hour
 const (
 	defaultSweepMax       = 0.2
 	defaultBatchBytes     = 1 << 20
-	defaultBatchUnits     = 2000
+	defaultBatchUnits     = 8000
 	defaultMaxEventBytes  = 512 << 20
 	defaultRebuildBytes   = 1 << 20
 	defaultRestoreBytes   = 32 << 20
