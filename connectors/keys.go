@@ -315,7 +315,7 @@ func applyKeys() []Key {
 				"skip them and count; or stop at the first one. A target before Redis 7.0 has none: there, replace stops too.",
 		},
 		{Name: "batch.bytes", Type: TypeSize, Default: "1MiB", Min: "1KiB", Max: "1GiB", Doc: "What one partition sends before it waits for the answers."},
-		{Name: "batch.units", Type: TypeInt, Default: "8000", Min: "1", Max: "1000000", Doc: "The same, counted in commands and transactions. The larger a batch is, the more of a slot's guarded writes share a transaction."},
+		{Name: "batch.units", Type: TypeInt, Default: "8000", Min: "1", Max: "1000000", Doc: "The same, counted in commands and transactions. The larger a batch is, the more of a slot's guarded writes share a transaction; without any of them it ends at 2000."},
 		{
 			Name: "event.max.bytes", Type: TypeSize, Default: "512MiB", Min: "1MiB", Max: "1GiB",
 			Doc: "Largest event that is put together from its chunks, and largest command that cannot be written in pieces. It has to hold what " +
@@ -328,7 +328,7 @@ func applyKeys() []Key {
 				"held either, see [large.md](large.md).",
 		},
 		{
-			Name: "restore.bytes", Type: TypeSize, Default: "32MiB", Min: "1KiB", Max: "512MiB",
+			Name: "restore.bytes", Type: TypeSize, Default: "32MiB", Min: "1KiB", Max: "64MiB",
 			Doc: "Hashes, lists, sets, sorted sets and streams of a snapshot that are larger than eight times `rebuild.bytes`, and no larger than this, " +
 				"go to the target with one `RESTORE`, for about half of the CPU that it needs to build them in pieces. It answers nobody while it loads " +
 				"one: 0.3 s at the default. Each member or field counts as 64 bytes at least. Not above eight times `rebuild.bytes` there are none.",

@@ -82,11 +82,15 @@ func (in *intake) openRebuild(r *kgo.Record, c *codec.Chunk) error {
 	if !ignored && in.gens[e.Shard] == nil {
 		return fmt.Errorf("entry of shard %d %w", e.Shard, errOutside)
 	}
-	if !ignored && in.loads(c, &e) {
-		in.openLoad(r, c, &e)
-		return nil
-	}
 	if !ignored {
+		over, pieces, err := in.passesOver(r, c, &e, to)
+		if err != nil {
+			return err
+		}
+		if over {
+			in.openLoad(r, c, &e, pieces)
+			return nil
+		}
 		if err := in.overdue(&e, r.Offset); err != nil {
 			return err
 		}

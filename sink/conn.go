@@ -65,7 +65,11 @@ func (r *patientReader) Read(b []byte) (int, error) {
 func (c *conn) write() {
 	defer close(c.written)
 	for bufs := range c.out {
-		if _, err := bufs.WriteTo(c.nc); err != nil {
+		err := c.nc.SetWriteDeadline(time.Now().Add(c.silence))
+		if err == nil {
+			_, err = bufs.WriteTo(c.nc)
+		}
+		if err != nil {
 			c.nc.Close() // wakes the reader
 			for range c.out {
 			}
@@ -165,10 +169,8 @@ func (c *conn) writeNow(b []byte) error {
 	if err := c.nc.SetWriteDeadline(time.Now().Add(c.silence)); err != nil {
 		return err
 	}
-	if _, err := c.nc.Write(b); err != nil {
-		return err
-	}
-	return c.nc.SetWriteDeadline(time.Time{})
+	_, err := c.nc.Write(b)
+	return err
 }
 
 func (c *conn) read() (resp.Reply, error) {

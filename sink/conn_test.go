@@ -68,3 +68,28 @@ func TestPiecesOfOneCommandKeepTheirOrder(t *testing.T) {
 	}
 	c.close()
 }
+
+// TestPeerThatReadsNothing: what nobody takes within the time of an answer breaks the connection, also within a command, where no
+// answer is waited for.
+func TestPeerThatReadsNothing(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	c := &conn{nc: near, out: make(chan net.Buffers, 1), written: make(chan struct{}), silence: 50 * time.Millisecond}
+	go c.write() // ends with close
+	gave := make(chan struct{})
+	go func() { // ends when the connection is given up
+		for range 4 {
+			c.sendMore(net.Buffers{make([]byte, 300_000)})
+		}
+		close(gave)
+	}()
+	select {
+	case <-gave:
+	case <-time.After(5 * time.Second):
+		t.Fatal("it still waits")
+	}
+	if _, err := near.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is open")
+	}
+	c.close()
+}

@@ -110,7 +110,7 @@
 // A value that comes in chunks and is larger than Config.RebuildBytes is never held. A collection of up to Config.RestoreBytes is
 // one RESTORE, sent while it is read from the log for the second time, since a RESTORE begins with its length (load.go):
 //
-//	MULTI; UNLINK stage; RESTORE k t payload REPLACE ABSTTL; SET checkpoint; EXEC
+//	RESTORE k t payload REPLACE ABSTTL
 //
 // For the others rebuild.go has how they are built in parts under a staging key, redriver!s!<name>!<shard + 1>!{<tag>}, and chunks.go how its parts become units. The key changes at once,
 // with the last part:

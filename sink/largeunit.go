@@ -35,6 +35,7 @@ type largeUnit struct {
 	event  event.Event // without its commands, and its value; the key is its own
 	chunks chunkSpan
 	bytes  int64     // of the value
+	pieces bool      // it is not to be loaded at once
 	lost   int       // connections, while it was loaded
 	slot   slot.Slot // whose checkpoint it writes
 	// done: it is applied, and its keys are to be remembered only.
@@ -119,6 +120,9 @@ func (w *worker) large(ctx context.Context, c *control) error {
 			return nil
 		}
 	}
+	if l.isValue() {
+		return w.value(ctx, c)
+	}
 	for {
 		p := newPlayback(w, c)
 		err := w.play(ctx, p)
@@ -127,9 +131,6 @@ func (w *worker) large(ctx context.Context, c *control) error {
 			if err == nil && !l.done {
 				w.stat.units.Add(1)
 				w.stat.bytes.Add(p.bytes)
-			}
-			if l.isValue() && errors.Is(err, errLostConn) {
-				l.lost++
 			}
 			if refused, ok := errors.AsType[*RefusedError](err); ok {
 				w.recordRefused([]*RefusedError{refused}, c.offset+1)

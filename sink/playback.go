@@ -71,10 +71,7 @@ func (p *playback) run(ctx context.Context) error {
 		return errTopology
 	}
 	if p.l.isValue() {
-		if err := p.bring(ctx); err != nil {
-			return err
-		}
-		return p.finish(ctx)
+		return p.bring(ctx)
 	}
 	if err := p.w.in.rememberKeys(&p.l.event); err != nil {
 		return p.fault(err)
@@ -324,8 +321,12 @@ func (p *playback) give(ctx context.Context, b net.Buffers) error {
 // trouble judges an answer before anything has taken effect.
 func (p *playback) trouble(line string, commands []byte, i int) error {
 	u := &unit{offset: p.c.offset, key: p.l.event.Key, commands: commands}
-	if v := judge(line); v == refused || v == passable {
+	v := judge(line)
+	if v == refused || v == passable {
 		return p.w.refusal(line, u, i, false)
+	}
+	if v == busy && p.l.isValue() {
+		return &busyError{line}
 	}
 	return fmt.Errorf("%w: %s", errTopology, line)
 }
@@ -353,12 +354,12 @@ func (p *playback) finish(ctx context.Context) error {
 		}
 	}
 	var end []byte
-	n := 1
-	if !p.open {
+	n, begun := 1, p.open
+	if !begun {
 		end = append(end, wireMulti...)
 		n, p.open = 2, true
 	}
-	if home := p.w.shape.dbs.home(); p.w.shape.single && p.placer.n > 0 && p.placer.cur != home {
+	if home := p.w.shape.dbs.home(); p.w.shape.single && begun && p.placer.cur != home {
 		end = resp.AppendCommand(end, "SELECT", itoa(int64(home)))
 		n++
 	}

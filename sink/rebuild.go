@@ -155,7 +155,7 @@ func (w *worker) unlinkStages(ctx context.Context, p startPlan) error {
 	var runs []*run
 	for i := range w.slots.Len() {
 		s := w.slots.First + slot.Slot(i)
-		args := [][]byte{[]byte("UNLINK")}
+		args := [][]byte{[]byte("UNLINK"), own.StagingKey(w.s.cfg.Name, loadStage, s), own.StagingKey(w.s.cfg.Name, setStage, s)}
 		for shard := range p.begins {
 			args = append(args, own.StagingKey(w.s.cfg.Name, uint64(shard)+1, s))
 		}

@@ -24,32 +24,45 @@ import (
 // an upTo of -1, else it gives up after so many chunks, and before the last byte in any case.
 func (l *lane) send(p int32, e *event.Event, cut func() int, upTo int) {
 	l.t.Helper()
+	l.chunks(e, cut)(p, upTo)
+}
+
+// divide is send for an event that comes a part at a time, in chunks of one size.
+func (l *lane) divide(e *event.Event, size int) func(p int32, upTo int) {
+	return l.chunks(e, func() int { return size })
+}
+
+// chunks returns what publishes the next chunks of an event.
+func (l *lane) chunks(e *event.Event, cut func() int) func(p int32, upTo int) {
 	e.Shard, e.Generation, e.CapturedMs, e.ReplID = l.shard, l.generation, time.Now().Add(-l.ago).UnixMilli(), l.replID
 	value := codec.AppendRaw(nil, e)
-	whole := upTo < 0
-	if !whole {
-		value = value[:len(value)-1]
-	}
 	l.attempt++
-	for i := uint32(0); len(value) > 0 && upTo != 0; i++ {
-		n := min(max(cut(), 1), len(value))
-		if i == 0 {
-			n = min(max(n, 200), len(value)) // the header and more
+	attempt, i := l.attempt, uint32(0)
+	return func(p int32, upTo int) {
+		rest, whole := len(value), upTo < 0
+		if !whole {
+			rest--
 		}
-		count := uint32(0)
-		if n == len(value) && whole {
-			count = i + 1
-		}
-		buf := append(make([]byte, codec.ChunkHeaderBytes), value[:n]...)
-		value = value[n:]
-		upTo--
-		l.cl.Produce(context.Background(), &kgo.Record{
-			Topic: l.topic.Name, Partition: p, Key: codec.RecordKey(e), Value: codec.FrameChunk(buf, l.shard, l.attempt, i, count),
-		}, func(_ *kgo.Record, err error) {
-			if err != nil {
-				l.t.Errorf("produce: %v", err)
+		for ; rest > 0 && upTo != 0; i++ {
+			n := min(max(cut(), 1), rest)
+			if i == 0 {
+				n = min(max(n, 200), rest) // the header and more
 			}
-		})
+			count := uint32(0)
+			if n == rest && whole {
+				count = i + 1
+			}
+			buf := append(make([]byte, codec.ChunkHeaderBytes), value[:n]...)
+			value, rest = value[n:], rest-n
+			upTo--
+			l.cl.Produce(context.Background(), &kgo.Record{
+				Topic: l.topic.Name, Partition: p, Key: codec.RecordKey(e), Value: codec.FrameChunk(buf, l.shard, attempt, i, count),
+			}, func(_ *kgo.Record, err error) {
+				if err != nil {
+					l.t.Errorf("produce: %v", err)
+				}
+			})
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 func (w *worker) newValues() *values {
 	return &values{
 		sink: w.s.cfg.Name, holdMs: w.s.cfg.ExpiryHold.Milliseconds(), target: w.target, policy: w.s.cfg.Unsupported,
-		rebuildBytes: w.s.cfg.RebuildBytes, restoreBytes: w.s.cfg.RestoreBytes, note: w.noteUnsupported, probe: w.probe,
+		rebuildBytes: w.s.cfg.RebuildBytes, restoreBytes: w.s.cfg.RestoreBytes, note: w.noteUnsupported, probe: w.probe, staged: w.staged,
 	}
 }
 

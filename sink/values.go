@@ -37,6 +37,8 @@ type values struct {
 	note func(what string, key []byte)
 	// probe asks the target whether it takes a payload in a slot.
 	probe func(s slot.Slot, payload []byte) (bool, error)
+	// staged asks the target whether a staging key is there.
+	staged func(s slot.Slot, stage []byte) (bool, error)
 	// dead is what the event at hand lacked first, under UnsupportedDeadLetter.
 	dead *lack
 

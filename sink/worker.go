@@ -290,10 +290,18 @@ func (w *worker) applyBatch(ctx context.Context, b *batch) error {
 	if b.then != nil {
 		// The control event itself is not applied yet: a crash in it has to meet it again.
 		w.at = max(w.at, b.then.offset)
-		if err := w.awaitAside(ctx); err != nil {
-			return err
+		l := b.then.large
+		if l == nil || w.aside.has(l.slot) {
+			if err := w.awaitAside(ctx); err != nil {
+				return err
+			}
 		}
-		w.next = w.at
+		w.next = w.aside.lowest(w.at)
+		if l != nil && !l.done { // a connection that is lost in it starts nothing again if the target vouches for all before
+			if err := w.apply(ctx, w.markRuns(b.sent(), w.firsts()), b.sent()); err != nil {
+				return err
+			}
+		}
 		if err := w.carryOut(ctx, b.then); err != nil {
 			return err
 		}

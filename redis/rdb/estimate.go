@@ -7,8 +7,8 @@ import (
 
 // Estimate is what the first bytes of a collection tell about all of it.
 type Estimate struct {
-	// Bytes is about how long the value is: as if all its parts were like those that are whole there. Of a stream that is
-	// without its groups.
+	// Bytes is about how long the value is, or what its elements hold if that is more, as where they are compressed: as if all
+	// its parts were like those that are whole there. Of a stream that is without its groups.
 	Bytes int64
 	// Parts is how many it says it has: members or fields, or nodes of a list or stream that hold several elements each.
 	Parts int64
@@ -26,9 +26,15 @@ func EstimateOf(typ byte, front []byte, f Format) (e Estimate, known bool) {
 		return e, false
 	}
 	var all, done uint64
+	content := 0
 	for done < estimateParts {
-		if _, err := d.Next(); err != nil {
+		el, err := d.Next()
+		if err != nil {
 			break
+		}
+		content += len(el.Field) + len(el.Value)
+		for _, f := range el.Fields {
+			content += len(f)
 		}
 		if all == 0 {
 			all = d.left + 1 // the first one is taken
@@ -41,7 +47,7 @@ func EstimateOf(typ byte, front []byte, f Format) (e Estimate, known bool) {
 		return e, false
 	}
 	const most = math.MaxInt64 / 2
-	e.Bytes = int64(min(float64(e.Bytes)/float64(done)*float64(all), most))
+	e.Bytes = int64(min(float64(max(e.Bytes, int64(content)))/float64(done)*float64(all), most))
 	e.Parts = int64(min(all, most))
 	return e, true
 }
