@@ -21,6 +21,7 @@ type batch struct {
 	// Memory of its own units and runs, which is used again for the next batch.
 	ownUnits slab[unit]
 	ownRuns  slab[run]
+	ownMore  slab[moreUnits]
 	// then is done when all units are applied: a sweep or a flush. It ends the batch.
 	then *control
 	// dead are events to be kept elsewhere before anything of the batch is sent.
@@ -96,6 +97,9 @@ func (b *batch) add(u *unit) {
 		b.runs = append(b.runs, r)
 		b.bySlot[at] = uint16(len(b.runs)) // there are no more runs than slots
 	}
+	if len(r.units) == len(r.few) {
+		r.units = append(b.ownMore.next()[:0], r.units...)
+	}
 	r.units = append(r.units, u)
 	r.bytes += len(u.commands)
 	r.commands += u.count
@@ -119,12 +123,14 @@ func (b *batch) reset(next int64, liveOn bool) {
 	clear(b.units)
 	clear(b.runs)
 	if liveOn {
-		b.ownUnits, b.ownRuns = slab[unit]{}, slab[run]{}
+		b.ownUnits, b.ownRuns, b.ownMore = slab[unit]{}, slab[run]{}, slab[moreUnits]{}
 	}
 	b.ownUnits.reset()
 	b.ownRuns.reset()
+	b.ownMore.reset()
 	*b = batch{
-		units: b.units[:0], runs: b.runs[:0], bySlot: b.bySlot, first: b.first, ownUnits: b.ownUnits, ownRuns: b.ownRuns, next: next,
+		units: b.units[:0], runs: b.runs[:0], bySlot: b.bySlot, first: b.first, next: next,
+		ownUnits: b.ownUnits, ownRuns: b.ownRuns, ownMore: b.ownMore,
 	}
 }
 
@@ -196,6 +202,9 @@ type run struct {
 	// few is room for units: most runs have no more.
 	few [4]*unit
 }
+
+// moreUnits is room for the units of a run that has more than few.
+type moreUnits [32]*unit
 
 // confirm notes that the next n units are acknowledged.
 func (r *run) confirm(n int, by *conn) {

@@ -357,7 +357,7 @@ func TestRebuildGivenUp(t *testing.T) {
 	unfinished := func(v sampleValue) {
 		p, e := l.entry(v.name, v.payload)
 		l.number[p]-- // it does not count
-		l.commit(func() { l.send(p, e, sizes(rng, 100), 2+rng.IntN(len(e.Value)/100)) })
+		l.commit(func() { l.send(p, e, sizes(rng, 100), 2+rng.IntN(1+len(e.Value)/100)) })
 	}
 	whole := func(v sampleValue) {
 		p, e := l.entry(v.name, v.payload)
