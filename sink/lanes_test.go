@@ -132,7 +132,7 @@ func TestLaneThatIsGone(t *testing.T) {
 	a.snapshot()
 	b.snapshot()
 	cfg := r.config()
-	cfg.RebuildBytes = 1000
+	cfg.RebuildBytes, cfg.RestoreBytes = 1000, 50_000
 	start := func() *running {
 		s := r.prepare(cfg)
 		s.releaseInterval = 100 * time.Millisecond
@@ -149,17 +149,21 @@ func TestLaneThatIsGone(t *testing.T) {
 		}
 		return nil
 	}
+	hash := func(l *lane, fields int) {
+		key := keyIn(of[l], 50)
+		for i := range fields { // each by itself
+			l.source.HSet(t.Context(), key, i, fmt.Sprint(i, strings.Repeat("v", 60)))
+		}
+		l.commit(l.begin)
+		p, e := l.entry(key, l.source.Dump(t.Context(), key).Val())
+		l.commit(func() { l.send(p, e, func() int { return 500 }, 10) })
+		l.source.Del(t.Context(), key)
+	}
 	leave := map[string]func(l *lane){
-		"snapshot": func(l *lane) { l.commit(func() { l.begin(); l.entries() }) },
+		"snapshot":      func(l *lane) { l.commit(func() { l.begin(); l.entries() }) },
+		"value at once": func(l *lane) { hash(l, 600) },
 		"value": func(l *lane) {
-			key := keyIn(of[l], 50)
-			for i := range 1000 { // each field by itself
-				l.source.HSet(t.Context(), key, i, fmt.Sprint(i, strings.Repeat("v", 60)))
-			}
-			l.commit(l.begin)
-			p, e := l.entry(key, l.source.Dump(t.Context(), key).Val())
-			l.commit(func() { l.send(p, e, func() int { return 500 }, 10) })
-			l.source.Del(t.Context(), key)
+			hash(l, 1000)
 			r.w.Eventually(30*time.Second, "a part of it is at the target", func() error {
 				if len(r.staged()) == 0 {
 					return fmt.Errorf("%+v", s.Status().Partitions)
@@ -173,7 +177,7 @@ func TestLaneThatIsGone(t *testing.T) {
 			l.commit(func() { chunks[0](); chunks[1]() })
 		},
 	}
-	for _, what := range []string{"snapshot", "value", "command"} {
+	for _, what := range []string{"snapshot", "value", "value at once", "command"} {
 		t.Run(what, func(t *testing.T) {
 			leave[what](b)
 			a.commit(func() { a.do([]string{"INCR", keyIn(of[a], 4)}) })
