@@ -3,11 +3,14 @@ package sink
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
 
+	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/rdb"
 	"github.com/redriver/redriver/redis/resp"
 )
@@ -43,7 +46,8 @@ type builder struct {
 	elems int
 	times []fieldTime
 
-	any    bool // something was built
+	any    bool  // something was built
+	dead   *lack // it is to be a dead letter
 	stream streamBuilder
 	lacks  map[string]bool
 }
@@ -151,6 +155,36 @@ func (b *builder) take() (commands []byte, count int) {
 	commands, count = b.out, b.count
 	b.out, b.count, b.room = nil, 0, len(commands)
 	return commands, count
+}
+
+// fill makes all of the value of an entry, which src gives, and puts out every part but the last, which is left to be taken.
+func (b *builder) fill(src io.Reader, e *event.Event, f rdb.Format, put func(commands []byte, count int) error) error {
+	d := rdb.NewDecoder(rdb.DecoderConfig{PieceBytes: stringPieceBytes})
+	d.Reset(e.Type, src, f)
+	for {
+		el, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			b.finish(e.ExpireAtMs)
+			return nil
+		}
+		if err == nil {
+			err = b.add(el)
+		}
+		if errors.Is(err, errLeftOut) {
+			b.discard()
+			b.dead = b.v.takeDead() // before others of the partition go on
+			_, err := io.Copy(io.Discard, src)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if b.full() {
+			if err := put(b.take()); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // add takes the next element. errLeftOut says that the value is not to be built after all.

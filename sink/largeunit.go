@@ -25,7 +25,7 @@ import (
 // them out at once, so that nobody sees a part. Commands of many elements are split, and a large string is built under a
 // staging key first (playback).
 //
-// It is always guarded, so an unknown outcome is settled by the checkpoint.
+// It is always guarded, so an unknown outcome is settled by the checkpoint. (A value that is loaded is not, see load.go.)
 //
 // Reading it again takes a client of its own: a unit has to be large enough for that not to matter.
 const largeUnitFactor = 8
@@ -80,6 +80,7 @@ func (in *intake) passOver(b *batch, l *largeUnit, c *codec.Chunk, offset int64)
 		return err
 	}
 	if l.isValue() {
+		l.pieces = l.pieces || l.bytes > 2*int64(in.values.restoreBytes)
 		if err := in.see(&l.event); err != nil {
 			return err
 		}
@@ -120,26 +121,26 @@ func (w *worker) large(ctx context.Context, c *control) error {
 			return nil
 		}
 	}
-	if l.isValue() {
-		return w.value(ctx, c)
-	}
 	for {
 		p := newPlayback(w, c)
 		err := w.play(ctx, p)
-		untried, ok := errors.AsType[*untriedError](err)
-		if !ok {
-			if err == nil && !l.done {
-				w.stat.units.Add(1)
-				w.stat.bytes.Add(p.bytes)
+		if untried, ok := errors.AsType[*untriedError](err); ok {
+			if err := w.tryDatabases(p.conn, &run{units: []*unit{{db: untried.db, last: untried.db}}}); err != nil {
+				return err
 			}
-			if refused, ok := errors.AsType[*RefusedError](err); ok {
-				w.recordRefused([]*RefusedError{refused}, c.offset+1)
-			}
-			return err
+			continue
 		}
-		if err := w.tryDatabases(p.conn, &run{units: []*unit{{db: untried.db, last: untried.db}}}); err != nil {
-			return err
+		if l.fallsBack(err) {
+			continue
 		}
+		if err == nil && !l.done {
+			w.stat.units.Add(1)
+			w.stat.bytes.Add(p.bytes)
+		}
+		if refused, ok := errors.AsType[*RefusedError](err); ok {
+			w.recordRefused([]*RefusedError{refused}, c.offset+1)
+		}
+		return err
 	}
 }
 

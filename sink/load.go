@@ -2,6 +2,7 @@ package sink
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -105,41 +106,18 @@ const maxLoadLost = 3
 // part of a rebuild.
 const loadStage = 1<<33 + 2
 
-// busyError is what a target answers that takes no write now.
-type busyError struct{ line string }
-
-func (e *busyError) Error() string { return "the target takes no write now: " + e.line }
-
-// value brings a value, and tries again as long as the target takes no write. It is called again after other errors that pass.
-func (w *worker) value(ctx context.Context, c *control) error {
-	l := c.large
-	for attempt := 0; ; attempt++ {
-		l.pieces = l.pieces || l.bytes > 2*int64(w.in.values.restoreBytes) || l.lost >= maxLoadLost
-		p := newPlayback(w, c)
-		err := w.play(ctx, p)
-		switch {
-		case err == nil:
-			w.stat.units.Add(1)
-			w.stat.bytes.Add(p.bytes)
-			return nil
-		case errors.Is(err, errLostConn):
-			l.lost++
-		}
-		if _, ok := errors.AsType[*RefusedError](err); ok && !l.pieces {
-			l.pieces = true
-			continue
-		}
-		if _, ok := errors.AsType[*busyError](err); !ok {
-			return err
-		}
-		w.warn("a large value waits", err)
-		if w.soft.Err() != nil {
-			return errStopped
-		}
-		if err := w.pause(ctx, attempt); err != nil {
-			return err
-		}
+// fallsBack notes what a value has met, and tells whether it is to be brought again at once, in pieces.
+func (l *largeUnit) fallsBack(err error) bool {
+	if !l.isValue() || l.pieces {
+		return false
 	}
+	if errors.Is(err, errLostConn) {
+		l.lost++
+		l.pieces = l.lost >= maxLoadLost // once there is a connection
+		return false
+	}
+	_, l.pieces = errors.AsType[*RefusedError](err)
+	return l.pieces
 }
 
 // bring sends a value while it is read.
@@ -158,49 +136,26 @@ func (p *playback) bring(ctx context.Context) error {
 func (p *playback) build(ctx context.Context) error {
 	e := &p.l.event
 	stage := own.StagingKey(p.w.s.cfg.Name, loadStage, e.Slot)
-	b := newBuilder(p.w.in.values, e.Key, stage, e.Type, rdb.FormatOf(int(e.RDBVersion)))
-	if err := p.fill(b, func(commands []byte, n int) error { return p.send(ctx, net.Buffers{commands}, n) }); err != nil {
-		return err
+	f := rdb.FormatOf(int(e.RDBVersion))
+	b := newBuilder(p.w.in.values, e.Key, stage, e.Type, f)
+	src := &keptError{r: p.in.r}
+	var unsent error
+	err := b.fill(src, e, f, func(commands []byte, n int) error {
+		unsent = p.send(ctx, net.Buffers{commands}, n)
+		return unsent
+	})
+	if passing := cmp.Or(src.err, unsent); passing != nil {
+		return passing
 	}
+	if err != nil {
+		return p.fault(fmt.Errorf("build value: %w", err))
+	}
+	p.dead = b.dead
 	if err := p.enter(ctx); err != nil {
 		return err
 	}
 	commands, n := b.take()
 	return p.queue(ctx, commands, n)
-}
-
-// fill has a builder make all of the value. What is left in it is the end.
-func (p *playback) fill(b *builder, put func(commands []byte, n int) error) error {
-	e, src := &p.l.event, &keptError{r: p.in.r}
-	d := rdb.NewDecoder(rdb.DecoderConfig{PieceBytes: stringPieceBytes})
-	d.Reset(e.Type, src, rdb.FormatOf(int(e.RDBVersion)))
-	for {
-		el, err := d.Next()
-		if errors.Is(err, io.EOF) {
-			b.finish(e.ExpireAtMs)
-			return nil
-		}
-		if err == nil {
-			err = b.add(el)
-		}
-		if errors.Is(err, errLeftOut) {
-			b.discard()
-			p.dead = b.v.takeDead()
-			_, err := io.Copy(io.Discard, p.in.r)
-			return err
-		}
-		if src.err != nil {
-			return src.err
-		}
-		if err != nil {
-			return p.fault(fmt.Errorf("build value: %w", err))
-		}
-		if b.full() {
-			if err := put(b.take()); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 // keptError is a reader whose error is known to be its own.

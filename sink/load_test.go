@@ -25,12 +25,7 @@ func (r *rig) calls(command string) (sum int) {
 // TestLoadOfEveryType has targets of every version load values of every type and version at once, where they know the type:
 // with all that a value has, and its time. The others are built in pieces.
 func TestLoadOfEveryType(t *testing.T) {
-	var all []sampleValue
-	for _, v := range samples(t) {
-		if v.typ != moduleType {
-			all = append(all, v)
-		}
-	}
+	all := builtSamples(t)
 	at := time.Now().Add(100 * 24 * time.Hour).Truncate(time.Second)
 	for _, version := range targetVersions {
 		t.Run(version, func(t *testing.T) {

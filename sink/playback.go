@@ -44,6 +44,11 @@ func (e *untriedError) Error() string {
 	return fmt.Sprintf("database %d of the target is not tried", e.db)
 }
 
+// busyError is what a target answers that takes no write now: the same connection is good for another attempt.
+type busyError struct{ line string }
+
+func (e *busyError) Error() string { return "the target takes no write now: " + e.line }
+
 const (
 	playGroupBytes    = 256 << 10
 	playGroupCommands = 1000
@@ -325,7 +330,7 @@ func (p *playback) trouble(line string, commands []byte, i int) error {
 	if v == refused || v == passable {
 		return p.w.refusal(line, u, i, false)
 	}
-	if v == busy && p.l.isValue() {
+	if v == busy {
 		return &busyError{line}
 	}
 	return fmt.Errorf("%w: %s", errTopology, line)

@@ -93,38 +93,19 @@ var errStoppedBuild = errors.New("rebuild is given up")
 func (r *rebuild) build(v *values) (step, bool) {
 	f := rdb.FormatOf(int(r.event.RDBVersion))
 	b := newBuilder(v, r.event.Key, r.stage, r.event.Type, f)
-	d := rdb.NewDecoder(rdb.DecoderConfig{PieceBytes: stringPieceBytes})
-	src := &chunkReader{r: r, b: b}
-	d.Reset(r.event.Type, src, f)
-	for {
-		el, err := d.Next()
-		if errors.Is(err, io.EOF) {
-			b.finish(r.event.ExpireAtMs)
-			break
+	err := b.fill(&chunkReader{r: r, b: b}, &r.event, f, func(commands []byte, n int) error {
+		if !r.yield(step{commands: commands, count: n}) {
+			return errStoppedBuild
 		}
-		if err == nil {
-			err = b.add(el)
-		}
-		if errors.Is(err, errLeftOut) {
-			b.discard()
-			r.dead = v.takeDead()
-			if _, err = io.Copy(io.Discard, src); err == nil {
-				break
-			}
-		}
-		if errors.Is(err, errStoppedBuild) {
-			return step{}, false
-		}
-		if err != nil {
-			return step{err: fmt.Errorf("rebuild value: %w", err)}, true
-		}
-		if b.full() {
-			commands, n := b.take()
-			if !r.yield(step{commands: commands, count: n}) {
-				return step{}, false
-			}
-		}
+		return nil
+	})
+	if errors.Is(err, errStoppedBuild) {
+		return step{}, false
 	}
+	if err != nil {
+		return step{err: fmt.Errorf("rebuild value: %w", err)}, true
+	}
+	r.dead = b.dead
 	commands, n := b.take()
 	return step{kind: stepDone, commands: commands, count: n}, true
 }

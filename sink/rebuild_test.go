@@ -70,14 +70,14 @@ func sizes(rng *rand.Rand, most int) func() int {
 	return func() int { return 1 + rng.IntN(most) }
 }
 
+// builtSamples are those that commands can build.
+func builtSamples(t *testing.T) []sampleValue {
+	return slices.DeleteFunc(samples(t), func(v sampleValue) bool { return v.typ == moduleType })
+}
+
 // TestRebuildOfEveryType builds values of every type and version in pieces, at targets of every version.
 func TestRebuildOfEveryType(t *testing.T) {
-	var all []sampleValue
-	for _, v := range samples(t) {
-		if v.typ != moduleType {
-			all = append(all, v)
-		}
-	}
+	all := builtSamples(t)
 	for _, version := range targetVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -52,6 +53,9 @@ func (w *worker) carryOut(ctx context.Context, c *control) error {
 		w.warn(what, err)
 		if err := w.pause(ctx, attempt); err != nil {
 			return err
+		}
+		if _, busy := errors.AsType[*busyError](err); busy && !w.broken() {
+			continue
 		}
 		if err := w.reopen(ctx, nil); err != nil {
 			return err
