@@ -191,6 +191,7 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		Overdue:          sink.OverduePolicy(v.text("expiry.overdue")),
 		BatchBytes:       int(v.integer("batch.bytes")),
 		BatchUnits:       int(v.integer("batch.units")),
+		GuardedWait:      v.duration("guarded.wait"),
 		MaxEventBytes:    int(v.integer("event.max.bytes")),
 		RebuildBytes:     int(v.integer("rebuild.bytes")),
 		RestoreBytes:     int(v.integer("restore.bytes")),

@@ -317,6 +317,12 @@ func applyKeys() []Key {
 		{Name: "batch.bytes", Type: TypeSize, Default: "1MiB", Min: "1KiB", Max: "1GiB", Doc: "What one partition sends before it waits for the answers."},
 		{Name: "batch.units", Type: TypeInt, Default: "8000", Min: "1", Max: "1000000", Doc: "The same, counted in commands and transactions. The larger a batch is, the more of a slot's guarded writes share a transaction; without any of them it ends at 2000."},
 		{
+			Name: "guarded.wait", Type: TypeDuration, Default: "250ms", Min: "0s", Max: "10s",
+			Doc: "How far apart the batches of a partition are begun, unless they are full, while more than 2500 guarded writes (`INCR`, `LPUSH`, " +
+				"transactions, all that cannot be done twice) come to it in a second. More of a slot's share a transaction then, which costs the " +
+				"target less, and they are seen so much later. 0 for none of it.",
+		},
+		{
 			Name: "event.max.bytes", Type: TypeSize, Default: "512MiB", Min: "1MiB", Max: "1GiB",
 			Doc: "Largest event that is put together from its chunks, and largest command that cannot be written in pieces. It has to hold what " +
 				"`unit.max.bytes` of the source lets through.",

@@ -11,7 +11,7 @@ import (
 type batch struct {
 	units   []*unit
 	bytes   int
-	guarded bool // one of the units is
+	guarded int // units
 	// next is the Kafka offset behind the batch: once all units are applied, everything below it is.
 	next int64
 	// runs are the units by slot, in the order in which the slots first appear.
@@ -72,7 +72,7 @@ func (b *batch) fits(u *unit, l limits) bool {
 	if len(b.units) == 0 {
 		return true
 	}
-	if b.over || len(b.units) >= l.units || !b.guarded && len(b.units) >= maxBlindUnits || b.bytes+len(u.commands) > l.bytes {
+	if b.over || len(b.units) >= l.units || b.guarded == 0 && len(b.units) >= maxBlindUnits || b.bytes+len(u.commands) > l.bytes {
 		return false
 	}
 	have := b.runOf(u.slot)
@@ -85,7 +85,9 @@ func (b *batch) fits(u *unit, l limits) bool {
 func (b *batch) add(u *unit) {
 	b.units = append(b.units, u)
 	b.bytes += len(u.commands)
-	b.guarded = b.guarded || !u.blind
+	if !u.blind {
+		b.guarded++
+	}
 	r := b.runOf(u.slot)
 	if r == nil {
 		r = b.ownRuns.next()

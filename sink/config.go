@@ -99,6 +99,9 @@ type Config struct {
 	// BatchBytes and BatchUnits bound what one partition sends before it waits for the answers. Defaults 1 MiB, 8000.
 	BatchBytes int
 	BatchUnits int
+	// GuardedWait is how far apart a partition's batches are begun, unless they are full, while more than 2500 guarded units
+	// come in a second: those are seen so much later, and share transactions at the target. 0 waits for none.
+	GuardedWait time.Duration
 	// MaxEventBytes bounds one event joined from its chunks. Default 512 MiB, Redis's own bound of a value.
 	MaxEventBytes int
 	// RebuildBytes is from when on a value of a snapshot that comes in chunks is not joined, but built in pieces under
@@ -178,7 +181,7 @@ func (c Config) Validate() error {
 	if c.BatchBytes < 0 || c.BatchUnits < 0 || c.MaxEventBytes < 0 || c.RebuildBytes < 0 || c.RestoreBytes < 0 || c.FetchBytes < 0 || c.SweepMemoryBytes < 0 {
 		fault("a limit is negative")
 	}
-	if c.SessionTimeout < 0 || c.DrainTimeout < 0 || c.ReplyTimeout < 0 {
+	if c.GuardedWait < 0 || c.SessionTimeout < 0 || c.DrainTimeout < 0 || c.ReplyTimeout < 0 {
 		fault("a timeout is negative")
 	}
 	return errors.Join(errs...)

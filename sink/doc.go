@@ -21,7 +21,8 @@
 // # Order
 //
 // A worker takes all that is there, up to Config.BatchBytes and BatchUnits, as a batch, sends it, and waits for every answer
-// before it takes more. Within a batch each slot goes to the node that owns it: as one MULTI ... EXEC with the slot's
+// before it takes more; while guarded writes come in crowds it gathers them for Config.GuardedWait first (gather.go), so that
+// more of a slot's share a transaction. Within a batch each slot goes to the node that owns it: as one MULTI ... EXEC with the slot's
 // checkpoint if any of its units is guarded, as they are if all are blind (see isBlind). So
 //
 //	(1) a guarded write goes only when all earlier writes of its slot are acknowledged, or in one transaction with them,

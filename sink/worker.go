@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
-
 	"github.com/redriver/redriver/event"
 	"github.com/redriver/redriver/redis/slot"
 )
@@ -63,7 +61,9 @@ type worker struct {
 
 	in    *intake
 	queue *queue
-	batch batch // the present one: the next is made when it is applied
+	batch batch     // the present one: the next is made when it is applied
+	crowd crowd     // of guarded units
+	begun time.Time // the last batch
 	// ownKey and ownText are memory for a checkpoint that is written.
 	ownKey, ownText []byte
 	// bad is the error of the record behind the last batch.
@@ -206,6 +206,9 @@ func (w *worker) live(ctx context.Context) error {
 			}
 			continue
 		}
+		if err := w.linger(b); err != nil {
+			return err
+		}
 		err = w.applyBatch(ctx, b)
 		b.reset(w.at, !w.aside.empty())
 		if err != nil {
@@ -221,56 +224,6 @@ func (w *worker) live(ctx context.Context) error {
 // do wakes once.
 func untilLook(now time.Time) time.Duration {
 	return now.Truncate(markInterval).Add(markInterval).Sub(now)
-}
-
-// gather makes a batch of all records that are there, or returns nil.
-func (w *worker) gather() (*batch, error) {
-	if w.aside.full() {
-		return nil, nil
-	}
-	if w.bad != nil {
-		return nil, w.bad
-	}
-	b := &w.batch
-	b.reset(w.at, !w.aside.empty())
-	w.in.nowMs = time.Now().UnixMilli()
-	if err := w.in.start(b); err != nil {
-		if len(b.units) == 0 {
-			return nil, err
-		}
-		w.bad, b.over = err, true // what comes before is fine and goes first
-	}
-	for !b.over {
-		r, err := w.queue.take()
-		if err != nil {
-			if b.next > w.at || len(b.units) > 0 {
-				break
-			}
-			if errors.Is(err, kerr.OffsetOutOfRange) {
-				return nil, classed(Resync, "%w", err)
-			}
-			return nil, err
-		}
-		if r == nil {
-			break
-		}
-		if r.Offset < b.next {
-			return nil, classed(Resync, "read partition %d: offset %d came after %d", w.partition, r.Offset, b.next)
-		}
-		if err := w.in.add(b, r); err != nil {
-			if b.next > w.at || len(b.units) > 0 {
-				// What comes before is fine and goes first.
-				w.bad = err
-				break
-			}
-			return nil, err
-		}
-	}
-	w.stat.skipped.Store(w.in.skipped)
-	if b.next == w.at && len(b.units) == 0 {
-		return nil, nil
-	}
-	return b, nil
 }
 
 // applyBatch brings a batch to the target, and carries out the control event that ends it.

@@ -1,0 +1,115 @@
+package sink
+
+import (
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// gather makes a batch of all records that are there, or returns nil.
+func (w *worker) gather() (*batch, error) {
+	if w.aside.full() {
+		return nil, nil
+	}
+	if w.bad != nil {
+		return nil, w.bad
+	}
+	b := &w.batch
+	b.reset(w.at, !w.aside.empty())
+	w.in.nowMs = time.Now().UnixMilli()
+	if err := w.in.start(b); err != nil {
+		if len(b.units) == 0 {
+			return nil, err
+		}
+		w.bad, b.over = err, true // what comes before is fine and goes first
+	}
+	if err := w.fill(b); err != nil {
+		return nil, err
+	}
+	w.stat.skipped.Store(w.in.skipped)
+	if b.next == w.at && len(b.units) == 0 {
+		return nil, nil
+	}
+	return b, nil
+}
+
+// fill adds the records that are there. An error that comes behind something is left for the next batch.
+func (w *worker) fill(b *batch) error {
+	for !b.over {
+		r, err := w.queue.take()
+		if err != nil {
+			if b.next > w.at || len(b.units) > 0 {
+				break
+			}
+			if errors.Is(err, kerr.OffsetOutOfRange) {
+				return classed(Resync, "%w", err)
+			}
+			return err
+		}
+		if r == nil {
+			break
+		}
+		if r.Offset < b.next {
+			return classed(Resync, "read partition %d: offset %d came after %d", w.partition, r.Offset, b.next)
+		}
+		if err := w.in.add(b, r); err != nil {
+			if b.next > w.at || len(b.units) > 0 {
+				// What comes before is fine and goes first.
+				w.bad = err
+				break
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// linger has a batch wait for more units while guarded ones come in crowds, until Config.GuardedWait after the batch before
+// was begun: the more of a slot's units a batch has, the fewer transactions and checkpoints the target has to carry out. A
+// backlog fills batches by itself.
+func (w *worker) linger(b *batch) error {
+	now, wait := time.Now(), w.s.cfg.GuardedWait
+	crowded := w.crowd.add(now, b.guarded, wait)
+	if rest := wait - now.Sub(w.begun); crowded && rest > 0 && w.aside.empty() {
+		before := b.guarded
+		over := time.NewTimer(rest)
+		defer over.Stop()
+		for waiting := true; waiting && !b.over && w.bad == nil; {
+			select {
+			case <-w.soft.Done():
+				waiting = false
+			case <-w.hard.Done():
+				waiting = false
+			case <-over.C:
+				waiting = false
+			case <-w.queue.ready:
+			}
+			if err := w.fill(b); err != nil {
+				return err
+			}
+		}
+		now = time.Now()
+		w.crowd.add(now, b.guarded-before, wait)
+	}
+	w.begun = now
+	return nil
+}
+
+// crowdPerSecond is how many guarded units have to come in a second for batches to wait for more of them. What they cost the
+// target otherwise, each in a transaction of its own, is a hundredth of its core.
+const crowdPerSecond = 2500
+
+// crowd is a bucket that loses crowdPerSecond: it is full if units have come faster than that for a while.
+type crowd struct {
+	units float64
+	at    time.Time
+}
+
+// add puts units into the bucket, and tells whether it is full: of what comes within the wait.
+func (c *crowd) add(now time.Time, units int, wait time.Duration) bool {
+	full := crowdPerSecond * wait.Seconds()
+	left := max(0, c.units-crowdPerSecond*now.Sub(c.at).Seconds())
+	c.units, c.at = min(left+float64(units), 2*full), now
+	return c.units >= full
+}
