@@ -319,8 +319,8 @@ func applyKeys() []Key {
 		{
 			Name: "guarded.wait", Type: TypeDuration, Default: "250ms", Min: "0s", Max: "10s",
 			Doc: "How far apart the batches of a partition are begun, unless they are full, while more than 2500 guarded writes (`INCR`, `LPUSH`, " +
-				"transactions, all that cannot be done twice) come to it in a second. More of a slot's share a transaction then, which costs the " +
-				"target less, and they are seen so much later. 0 for none of it.",
+				"transactions, all that cannot be done twice) come to many of its slots in a second. More of a slot's share a transaction then, " +
+				"which costs the target less, and they are seen so much later. 0 for none of it.",
 		},
 		{
 			Name: "event.max.bytes", Type: TypeSize, Default: "512MiB", Min: "1MiB", Max: "1GiB",

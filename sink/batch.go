@@ -11,7 +11,9 @@ import (
 type batch struct {
 	units   []*unit
 	bytes   int
-	guarded int // units
+	guarded bool // one of the units is
+	// crowd counts its guarded units, crowdPerSlot of each slot at most: more of a slot are in one transaction anyway.
+	crowd int
 	// next is the Kafka offset behind the batch: once all units are applied, everything below it is.
 	next int64
 	// runs are the units by slot, in the order in which the slots first appear.
@@ -72,7 +74,7 @@ func (b *batch) fits(u *unit, l limits) bool {
 	if len(b.units) == 0 {
 		return true
 	}
-	if b.over || len(b.units) >= l.units || b.guarded == 0 && len(b.units) >= maxBlindUnits || b.bytes+len(u.commands) > l.bytes {
+	if b.over || len(b.units) >= l.units || !b.guarded && len(b.units) >= maxBlindUnits || b.bytes+len(u.commands) > l.bytes {
 		return false
 	}
 	have := b.runOf(u.slot)
@@ -85,9 +87,7 @@ func (b *batch) fits(u *unit, l limits) bool {
 func (b *batch) add(u *unit) {
 	b.units = append(b.units, u)
 	b.bytes += len(u.commands)
-	if !u.blind {
-		b.guarded++
-	}
+	b.guarded = b.guarded || !u.blind
 	r := b.runOf(u.slot)
 	if r == nil {
 		r = b.ownRuns.next()
@@ -101,6 +101,9 @@ func (b *batch) add(u *unit) {
 	}
 	if len(r.units) == len(r.few) {
 		r.units = append(b.ownMore.next()[:0], r.units...)
+	}
+	if !u.blind && len(r.units) < crowdPerSlot {
+		b.crowd++
 	}
 	r.units = append(r.units, u)
 	r.bytes += len(u.commands)

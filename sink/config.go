@@ -100,7 +100,8 @@ type Config struct {
 	BatchBytes int
 	BatchUnits int
 	// GuardedWait is how far apart a partition's batches are begun, unless they are full, while more than 2500 guarded units
-	// come in a second: those are seen so much later, and share transactions at the target. 0 waits for none.
+	// come in a second, of which eight count in one slot: those are seen so much later, and share transactions at the target.
+	// 0 waits for none.
 	GuardedWait time.Duration
 	// MaxEventBytes bounds one event joined from its chunks. Default 512 MiB, Redis's own bound of a value.
 	MaxEventBytes int

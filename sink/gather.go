@@ -65,14 +65,14 @@ func (w *worker) fill(b *batch) error {
 	return nil
 }
 
-// linger has a batch wait for more units while guarded ones come in crowds, until Config.GuardedWait after the batch before
+// linger has a batch wait for more units while guarded ones come in crowds, to many slots, until Config.GuardedWait after the batch before
 // was begun: the more of a slot's units a batch has, the fewer transactions and checkpoints the target has to carry out. A
 // backlog fills batches by itself.
 func (w *worker) linger(b *batch) error {
 	now, wait := time.Now(), w.s.cfg.GuardedWait
-	crowded := w.crowd.add(now, b.guarded, wait)
+	crowded := w.crowd.add(now, b.crowd, wait)
 	if rest := wait - now.Sub(w.begun); crowded && rest > 0 && w.aside.empty() {
-		before := b.guarded
+		before := b.crowd
 		over := time.NewTimer(rest)
 		defer over.Stop()
 		for waiting := true; waiting && !b.over && w.bad == nil; {
@@ -90,15 +90,20 @@ func (w *worker) linger(b *batch) error {
 			}
 		}
 		now = time.Now()
-		w.crowd.add(now, b.guarded-before, wait)
+		w.crowd.add(now, b.crowd-before, wait)
 	}
 	w.begun = now
 	return nil
 }
 
-// crowdPerSecond is how many guarded units have to come in a second for batches to wait for more of them. What they cost the
-// target otherwise, each in a transaction of its own, is a hundredth of its core.
-const crowdPerSecond = 2500
+const (
+	// crowdPerSecond is how many guarded units have to come in a second for batches to wait for more of them. What they cost the
+	// target otherwise, each in a transaction of its own, is a hundredth of its core.
+	crowdPerSecond = 2500
+	// crowdPerSlot is how many of them count in one slot of a batch: a hot slot, and a partition that is all one run, have few
+	// transactions without any waiting.
+	crowdPerSlot = 8
+)
 
 // crowd is a bucket that loses crowdPerSecond: it is full if units have come faster than that for a while.
 type crowd struct {

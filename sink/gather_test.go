@@ -1,10 +1,14 @@
 package sink
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/slot"
@@ -42,21 +46,23 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// TestCrowdsOfGuardedWritesShareTransactions: what comes fast shares the transactions of its slot, what is alone is there at
-// once, and a sink that stops does not wait for more.
+// TestCrowdsOfGuardedWritesShareTransactions: what comes fast to many slots shares their transactions, what is alone or comes to
+// one slot is there at once, and a sink that stops does not wait for more.
 func TestCrowdsOfGuardedWritesShareTransactions(t *testing.T) {
 	t.Parallel()
 	const (
 		wait    = 2 * time.Second
-		keys    = 10
+		keys    = 500
 		commits = 60
-		each    = 500
 	)
 	r := newRig(t, 1, 0)
 	l := r.lane()
 	var names []string
+	known := map[slot.Slot]bool{}
 	for i := 0; len(names) < keys; i++ {
-		if k := fmt.Sprint("n", i); l.partition(slot.Of([]byte(k))) == 0 {
+		k := fmt.Sprint("n", i)
+		if s := slot.Of([]byte(k)); l.partition(s) == 0 && !known[s] {
+			known[s] = true
 			names = append(names, k)
 		}
 	}
@@ -65,18 +71,27 @@ func TestCrowdsOfGuardedWritesShareTransactions(t *testing.T) {
 	cfg.GuardedWait = wait
 	s := r.start(cfg)
 	sum := 0
-	incr := func(n int) {
+	incr := func(names ...string) {
 		l.commit(func() {
-			for range n {
-				k := names[sum%keys]
+			for _, k := range names {
 				l.write(k, resp.AppendCommand(nil, "INCR", k), 1)
 				sum++
 			}
 		})
 	}
 	there := func() (got int) {
-		for _, k := range names {
-			n, _ := strconv.Atoi(r.target.Client().Get(t.Context(), k).Val())
+		var values []*redis.StringCmd
+		_, err := r.target.Client().Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			for _, k := range names {
+				values = append(values, p.Get(t.Context(), k))
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, redis.Nil) {
+			t.Fatal(err)
+		}
+		for _, v := range values {
+			n, _ := strconv.Atoi(v.Val())
 			got += n
 		}
 		return got
@@ -84,7 +99,7 @@ func TestCrowdsOfGuardedWritesShareTransactions(t *testing.T) {
 	alone := func() {
 		t.Helper()
 		begun := time.Now()
-		incr(1)
+		incr(names[0])
 		for there() < sum {
 			if time.Since(begun) > wait/2 {
 				t.Fatalf("%d of %d writes after %s: a single one waits for others", there(), sum, time.Since(begun))
@@ -94,9 +109,14 @@ func TestCrowdsOfGuardedWritesShareTransactions(t *testing.T) {
 	}
 	r.waitApplied(s)
 	alone()
+	hot := slices.Repeat(names[:1], keys)
+	for range commits / 3 {
+		incr(hot...)
+	}
+	alone()
 	before := r.calls("exec")
 	for range commits {
-		incr(each)
+		incr(names...)
 		time.Sleep(20 * time.Millisecond)
 	}
 	begun := time.Now()
