@@ -108,6 +108,7 @@ func TestSlotWithVeryManyKeysIsSwept(t *testing.T) {
 	cfg := r.config()
 	cfg.ExistingKeys = ExistingReplace
 	s := r.start(cfg)
+	r.waitApplied(s) // to compare keys while they are swept takes longer than the sweep
 	r.same(s)
 	if n := s.Status().Swept; n != ghosts-500+1 {
 		t.Errorf("%d keys were swept", n)
