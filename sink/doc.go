@@ -22,8 +22,8 @@
 //
 // A worker takes all that is there, up to Config.BatchBytes and BatchUnits, as a batch, sends it, and waits for every answer
 // before it takes more; while guarded writes come in crowds it gathers them for Config.GuardedWait first (gather.go), so that
-// more of a slot's share a transaction. Within a batch each slot goes to the node that owns it: as one MULTI ... EXEC with the slot's
-// checkpoint if any of its units is guarded, as they are if all are blind (see isBlind). So
+// more of a slot's share a transaction. Within a batch each slot goes to the node that owns it: as one MULTI ... EXEC with the
+// slot's checkpoint if any of its units is guarded, as they are if all are blind (see isBlind). So
 //
 //	(1) a guarded write goes only when all earlier writes of its slot are acknowledged, or in one transaction with them,
 //	(2) after a passing trouble (MOVED, ASK, TRYAGAIN, OOM, LOADING, ...) everything of the slot is sent again from the
@@ -113,8 +113,8 @@
 //
 //	RESTORE k t payload REPLACE ABSTTL
 //
-// For the others rebuild.go has how they are built in parts under a staging key, redriver!s!<name>!<shard + 1>!{<tag>}, and chunks.go how its parts become units. The key changes at once,
-// with the last part:
+// For the others rebuild.go has how they are built in parts under a staging key, redriver!s!<name>!<shard + 1>!{<tag>}, and
+// chunks.go how its parts become units. The key changes at once, with the last part:
 //
 //	UNLINK stage; RPUSH stage ...; SET checkpoint            each part a guarded unit, with the offset of its chunk
 //	RPUSH stage ...; SET checkpoint

@@ -65,34 +65,31 @@ func (w *worker) fill(b *batch) error {
 	return nil
 }
 
-// linger has a batch wait for more units while guarded ones come in crowds, to many slots, until Config.GuardedWait after the batch before
-// was begun: the more of a slot's units a batch has, the fewer transactions and checkpoints the target has to carry out. A
-// backlog fills batches by itself.
+// linger has a batch wait for more units while guarded ones come in crowds, to many slots, until Config.GuardedWait after the
+// batch before was begun: the more of a slot's units a batch has, the fewer transactions and checkpoints the target has to
+// carry out. A backlog fills batches by itself.
 func (w *worker) linger(b *batch) error {
-	now, wait := time.Now(), w.s.cfg.GuardedWait
-	crowded := w.crowd.add(now, b.crowd, wait)
-	if rest := wait - now.Sub(w.begun); crowded && rest > 0 && w.aside.empty() {
-		before := b.crowd
-		over := time.NewTimer(rest)
-		defer over.Stop()
-		for waiting := true; waiting && !b.over && w.bad == nil; {
-			select {
-			case <-w.soft.Done():
-				waiting = false
-			case <-w.hard.Done():
-				waiting = false
-			case <-over.C:
-				waiting = false
-			case <-w.queue.ready:
-			}
-			if err := w.fill(b); err != nil {
-				return err
-			}
-		}
-		now = time.Now()
-		w.crowd.add(now, b.crowd-before, wait)
+	wait := w.s.cfg.GuardedWait
+	rest := wait - time.Since(w.crowd.at)
+	if crowded := w.crowd.add(time.Now(), b.crowd, wait); !crowded || rest <= 0 || !w.aside.empty() {
+		return nil
 	}
-	w.begun = now
+	counted := b.crowd
+	defer func() { w.crowd.add(time.Now(), b.crowd-counted, wait) }()
+	over := time.NewTimer(rest)
+	defer over.Stop()
+	for !b.over && w.bad == nil {
+		select {
+		case <-w.soft.Done():
+			return nil
+		case <-over.C:
+			return nil
+		case <-w.queue.ready:
+		}
+		if err := w.fill(b); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -108,7 +105,7 @@ const (
 // crowd is a bucket that loses crowdPerSecond: it is full if units have come faster than that for a while.
 type crowd struct {
 	units float64
-	at    time.Time
+	at    time.Time // of the last batch
 }
 
 // add puts units into the bucket, and tells whether it is full: of what comes within the wait.

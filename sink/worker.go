@@ -61,9 +61,8 @@ type worker struct {
 
 	in    *intake
 	queue *queue
-	batch batch     // the present one: the next is made when it is applied
-	crowd crowd     // of guarded units
-	begun time.Time // the last batch
+	batch batch // the present one: the next is made when it is applied
+	crowd crowd // of guarded units
 	// ownKey and ownText are memory for a checkpoint that is written.
 	ownKey, ownText []byte
 	// bad is the error of the record behind the last batch.
