@@ -1,12 +1,9 @@
 package e2e_test
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/redriver/redriver/internal/load"
 	"github.com/redriver/redriver/internal/testkit"
@@ -60,6 +57,7 @@ func TestSingleServerInSeveralPartitionsIsIdentical(t *testing.T) {
 	oneConfig := p.config("one", map[string]string{"type": "sink", "topic.prefix": p.prefix, "redis.address": to.Addr()})
 	twoConfig := p.config("two", map[string]string{"type": "sink", "topic.prefix": p.prefix, "redis.address": cluster.Addrs()[0], "databases": "1:0", "databases.unmapped": "skip"})
 	one, two := p.run(oneConfig), p.run(twoConfig)
+	p.committed(from) // a log to kill the sinks at
 	for range 3 {
 		time.Sleep(1500 * time.Millisecond)
 		if err := one.Kill(); err != nil {
@@ -71,7 +69,7 @@ func TestSingleServerInSeveralPartitionsIsIdentical(t *testing.T) {
 		one, two = p.run(oneConfig), p.run(twoConfig)
 	}
 	stop()
-	p.settled("one", "two")
+	p.applied(from, "one", "two")
 	sameDatabases(t, verify.At(from.Addr()), verify.At(to.Addr()), verify.Options{})
 	sameDatabases(t, verify.At(from.Addr()), verify.At(cluster.Addrs()...), verify.Options{Databases: []verify.Databases{{From: 1, To: 0}}})
 	source.Stop()
@@ -92,6 +90,7 @@ func TestSingleServerIntoAClusterIsIdentical(t *testing.T) {
 			stop := singleLoad(t, from, 1)
 			toConfig := p.singleSink(to.Addrs()[0])
 			source, sink := p.run(p.singleSource(from.Addr())), p.run(toConfig)
+			p.committed(from)
 			for range 5 {
 				time.Sleep(1500 * time.Millisecond)
 				if err := sink.Kill(); err != nil {
@@ -104,7 +103,7 @@ func TestSingleServerIntoAClusterIsIdentical(t *testing.T) {
 				}
 			}
 			stop()
-			p.settled("to")
+			p.applied(from, "to")
 			sameDatabases(t, verify.At(from.Addr()), verify.At(to.Addrs()...), verify.Options{})
 			source.Stop()
 			sink.Stop()
@@ -113,9 +112,10 @@ func TestSingleServerIntoAClusterIsIdentical(t *testing.T) {
 	}
 }
 
-// settled waits until the sinks have committed the log up to its end, which no longer moves.
-func (p *pipeline) settled(sinks ...string) {
+// applied waits until the source has committed what the server was given, and the sinks have applied the log up to there.
+func (p *pipeline) applied(from *redistest.Node, sinks ...string) {
 	p.t.Helper()
+	p.committed(from)
 	cfg := kafka.Config{Brokers: []string{p.broker}}
 	adm, err := cfg.Admin()
 	if err != nil {
@@ -123,29 +123,22 @@ func (p *pipeline) settled(sinks ...string) {
 	}
 	defer adm.Close()
 	topic := p.prefix + ".changes"
-	last := map[int32]int64{}
-	p.w.Eventually(time.Minute, "all applied", func() error {
-		ends, err := adm.ListCommittedOffsets(p.t.Context(), topic)
-		if err != nil {
-			return err
-		}
-		moved := false
-		ends.Each(func(o kadm.ListedOffset) {
-			moved = moved || last[o.Partition] != o.Offset
-			last[o.Partition] = o.Offset
-		})
-		if moved {
-			time.Sleep(time.Second)
-			return errors.New("the log grows")
-		}
+	ends, err := adm.ListCommittedOffsets(p.t.Context(), topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.w.Eventually(patience, "all applied", func() error {
 		for _, name := range sinks {
 			at, err := adm.FetchOffsets(p.t.Context(), "redriver-"+p.connector(name))
 			if err != nil {
 				return err
 			}
-			for n, end := range last {
-				if o, ok := at.Lookup(topic, n); end > 0 && (!ok || o.At < end) {
-					return fmt.Errorf("%s has applied %d of %d in partition %d", name, o.At, end, n)
+			for n, end := range ends[topic] {
+				if o, ok := at.Lookup(topic, n); end.Offset > 0 && (!ok || o.At < end.Offset) {
+					return fmt.Errorf("%s has applied %d of %d in partition %d", name, o.At, end.Offset, n)
 				}
 			}
 		}
