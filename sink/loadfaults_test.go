@@ -153,7 +153,7 @@ func TestLargeValueMeetsATargetInTrouble(t *testing.T) {
 				case "full": // of that value, and of nothing else
 					r.set(r.target.Masters()[0], "maxmemory", "12mb")
 				case "still":
-					cfg.ReplyTimeout = time.Second
+					cfg.ReplyTimeout = 2 * time.Second
 				}
 				s := r.start(cfg)
 				trouble(r, s, at)
