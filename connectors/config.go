@@ -179,6 +179,7 @@ func (cfg *Config) sinkConfig(c *Connector) sink.Config {
 		Databases:        databases,
 		Unmapped:         sink.UnmappedPolicy(v.text("databases.unmapped")),
 		ExistingKeys:     sink.ExistingKeys(v.text("target.existing.keys")),
+		Eviction:         sink.EvictionPolicy(v.text("target.eviction")),
 		Sweep:            sink.SweepPolicy(v.text("sweep.policy")),
 		SweepMax:         v.fraction("sweep.max"),
 		SweepMemoryBytes: int(v.integer("sweep.memory.bytes")),

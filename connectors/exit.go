@@ -170,7 +170,7 @@ func codeOfLog(err error) Code {
 }
 
 func codeOfTarget(err error) Code {
-	if is[*sink.ExistingKeysError](err) || is[*sink.StartError](err) {
+	if is[*sink.ExistingKeysError](err) || is[*sink.EvictionError](err) || is[*sink.StartError](err) {
 		return CodeTarget
 	}
 	return CodeOK

@@ -41,6 +41,7 @@ func TestCodeOf(t *testing.T) {
 		{kerr.TopicAuthorizationFailed, connectors.CodeKafka},
 		{&kafka.MismatchError{}, connectors.CodeTopic},
 		{&sink.ExistingKeysError{}, connectors.CodeTarget},
+		{&sink.EvictionError{}, connectors.CodeTarget},
 		{&sink.StartError{}, connectors.CodeTarget},
 		{&sink.LostError{}, connectors.CodeLogLost},
 		{&sink.RefusedError{}, connectors.CodeData},

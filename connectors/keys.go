@@ -236,6 +236,13 @@ func SinkKeys() []Key {
 				"to the source; keep those that the source does not have.",
 		},
 		{
+			Name: "target.eviction", Type: TypeChoice, Default: string(sink.EvictionRefuse),
+			Choices: []string{string(sink.EvictionRefuse), string(sink.EvictionAccept)},
+			Doc: "What happens when a node of the target is set up to evict keys (`maxmemory` with a policy other than noeviction), or has evicted " +
+				"some: refuse to start, and stop; or accept it, with a warning when it evicts. Evicted keys are missing at the target, and later " +
+				"writes make parts of them again. A full target that evicts nothing is waited for.",
+		},
+		{
 			Name: "target.unsupported", Type: TypeChoice, Default: string(sink.UnsupportedStop),
 			Choices: []string{
 				string(sink.UnsupportedStop), string(sink.UnsupportedSkip), string(sink.UnsupportedKeep), string(sink.UnsupportedDeadLetter),

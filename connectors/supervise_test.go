@@ -84,7 +84,7 @@ func TestFinalErrorStopsTheOthers(t *testing.T) {
 }
 
 func TestWhatIsFinal(t *testing.T) {
-	for _, err := range []error{&sink.ExistingKeysError{}, &sink.RefusedError{}, &sink.SweepError{}, &kafka.MismatchError{}} {
+	for _, err := range []error{&sink.ExistingKeysError{}, &sink.EvictionError{}, &sink.RefusedError{}, &sink.SweepError{}, &kafka.MismatchError{}} {
 		if !isFinal(err) {
 			t.Errorf("%T is not", err)
 		}

@@ -68,7 +68,9 @@ type Config struct {
 	Unmapped  UnmappedPolicy
 
 	ExistingKeys ExistingKeys
-	Sweep        SweepPolicy
+	// Eviction is EvictionRefuse by default.
+	Eviction EvictionPolicy
+	Sweep    SweepPolicy
 	// SweepMax is the part of a shard's keys in one partition that a sweep may remove: above it, and above 100 keys, the
 	// sink stops and asks. Default 0.2; 1 switches the breaker off.
 	SweepMax float64
@@ -163,6 +165,7 @@ func (c Config) Validate() error {
 	}
 	errs = append(errs,
 		choice("existing keys", c.ExistingKeys, ExistingRefuse, ExistingReplace, ExistingKeep),
+		choice("eviction", c.Eviction, EvictionRefuse, EvictionAccept),
 		choice("sweep", c.Sweep, SweepDelete, SweepReport, SweepKeep),
 		choice("lost log", c.LogLost, LogLostStop, LogLostSnapshot),
 		choice("expiry mode", c.ExpiryMode, ExpiryHold, ExpiryImport),
@@ -203,6 +206,7 @@ func (c *Config) sweeps(first bool) bool {
 
 func (c Config) withDefaults() Config {
 	defaultTo(&c.ExistingKeys, ExistingRefuse)
+	defaultTo(&c.Eviction, EvictionRefuse)
 	defaultTo(&c.Sweep, SweepDelete)
 	defaultTo(&c.LogLost, LogLostStop)
 	defaultTo(&c.ExpiryMode, ExpiryHold)

@@ -70,6 +70,9 @@ func (w *worker) idle(ctx context.Context) error {
 	if err := w.checkImport(); err != nil {
 		return w.recover(ctx, err)
 	}
+	if err := w.checkEviction(false); err != nil {
+		return w.recover(ctx, err)
+	}
 	stale := w.marksDue || len(w.written) == 0
 	for _, m := range w.written {
 		stale = stale || m.applied != w.next || m.restart != w.in.restart(w.next) || m.sent != w.at

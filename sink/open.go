@@ -21,6 +21,9 @@ func (w *worker) begin(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
+	if err := w.checkEviction(true); err != nil {
+		return err
+	}
 	if err := w.checkExisting(ctx); err != nil {
 		return err
 	}
@@ -79,6 +82,9 @@ const secondLook = time.Second
 func (w *worker) resume(ctx context.Context) (map[slot.Slot]checkpoint, error) {
 	w.disconnect()
 	if err := w.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := w.checkEviction(true); err != nil {
 		return nil, err
 	}
 	if err := w.raiseFences(false); err != nil {

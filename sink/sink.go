@@ -50,6 +50,7 @@ type Sink struct {
 
 	skippedFunctions atomic.Int64
 
+	evictions evictions
 	// importMu guards importing: when a node was last known to be in import mode.
 	importMu  sync.Mutex
 	importing map[string]time.Time

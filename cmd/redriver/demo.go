@@ -108,7 +108,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer broker.Close()
 	cfg, err := d.syncConfig(syncOptions{
-		from: "redis://" + from.Addrs()[0], to: "redis://" + to.Addrs()[0], prefix: "demo", existing: "refuse", databases: "all",
+		from: "redis://" + from.Addrs()[0], to: "redis://" + to.Addrs()[0], prefix: "demo", existing: "refuse", eviction: "refuse", databases: "all",
 		logLevel: "error", logFormat: "text",
 	}, dir, strings.Join(broker.Brokers(), ","))
 	if err != nil {

@@ -77,6 +77,7 @@ func TestWrongArguments(t *testing.T) {
 		{"sync --from redis://a:1 --to redis://a:1 --data-dir x", "redis.address is that of redriver-sink too"},
 		{"sync --from redis://a:1 --to redis://b:1 --data-dir x --partitions -1", "topic.partitions"},
 		{"sync --from redis://a:1 --to redis://b:1 --data-dir x --existing-keys eat", "want refuse, replace or keep"},
+		{"sync --from redis://a:1 --to redis://b:1 --data-dir x --eviction eat", "want refuse or accept"},
 		{"sync --from redis://u:hun%ter2@a:1 --to redis://b:1 --data-dir x", "%25"},
 		{"demo --keys -1", "must not be negative"},
 	} {

@@ -21,11 +21,11 @@ import (
 
 // syncOptions are the arguments of sync.
 type syncOptions struct {
-	from, to, dir, brokers, prefix, existing string
-	databases                                string
-	partitions                               int
-	untilSynced, noProgress                  bool
-	logLevel, logFormat                      string
+	from, to, dir, brokers, prefix, existing, eviction string
+	databases                                          string
+	partitions                                         int
+	untilSynced, noProgress                            bool
+	logLevel, logFormat                                string
 }
 
 func (a *app) syncCommand() *cobra.Command {
@@ -60,6 +60,7 @@ from the source again, in full if need be. While it runs, what the sink has appl
 	f.IntVar(&o.partitions, "partitions", 0, "partitions of the data topic; 0: what the topic has, or 12, for a cluster, 1 for a single server, which keeps its total order")
 	f.StringVar(&o.databases, "databases", "all", "which database of the source goes into which of the target, such as 0:0,3:1; all: each into its own")
 	f.StringVar(&o.existing, "existing-keys", "refuse", "what to do when the target holds keys: refuse, replace or keep")
+	f.StringVar(&o.eviction, "eviction", "refuse", "what to do when the target may evict keys: refuse or accept")
 	f.BoolVar(&o.untilSynced, "until-synced", false, "end when everything written before that moment is at the target")
 	f.BoolVar(&o.noProgress, "no-progress", false, "log only, also on a terminal")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -226,7 +227,7 @@ func (a *app) syncConfig(o syncOptions, dir, brokers string) (*connectors.Config
 	}
 	from["type"], from["topic.prefix"], from["topic.partitions"] = connectors.KindSource, o.prefix, strconv.Itoa(o.partitions)
 	to["type"], to["topic.prefix"], to["target.existing.keys"] = connectors.KindSink, o.prefix, o.existing
-	to["databases"], to["databases.unmapped"] = databases, unmapped
+	to["databases"], to["databases.unmapped"], to["target.eviction"] = databases, unmapped, o.eviction
 	worker := map[string]string{
 		"data.dir": filepath.Join(dir, "worker"), "kafka.brokers": brokers, "log.level": o.logLevel, "log.format": o.logFormat,
 	}
