@@ -147,7 +147,8 @@ func (w *worker) checkNodeEviction(c *conn) error {
 		}
 		return nil
 	}
-	if evicts := err.MaxBytes > 0 && err.Policy != "" && err.Policy != evictsNothing; evicts || since > 0 {
+	evicts := err.MaxBytes > 0 && err.Policy != "" && err.Policy != evictsNothing && w.s.cfg.ExpiryMode != ExpiryImport // which evicts nothing
+	if evicts || since > 0 {
 		return err
 	}
 	return nil
