@@ -56,6 +56,27 @@ func TestTargetThatEvicts(t *testing.T) {
 		s.stop()
 	})
 
+	t.Run("never in import mode", func(t *testing.T) {
+		t.Parallel()
+		r := newRigWith(t, redistest.Config{Masters: 1, Version: "valkey-8.1"})
+		l := r.lane()
+		l.source.Set(t.Context(), "k", 1, 0)
+		l.snapshot()
+		m := r.target.Masters()[0]
+		r.set(m, "maxmemory-policy", "allkeys-random")
+		r.set(m, "maxmemory", "100mb")
+		cfg := r.config()
+		cfg.ExpiryMode = ExpiryImport
+		s := r.start(cfg)
+		r.same(s)
+		s.stop()
+		m.Client().Do(t.Context(), "DEBUG", "POPULATE", "100000", "theirs", "100")
+		r.set(m, "maxmemory", "10mb")
+		if err := m.Client().Set(t.Context(), "x", 1, 0).Err(); err == nil || !strings.Contains(err.Error(), "OOM") {
+			t.Errorf("a full node in import mode answers %v", err)
+		}
+	})
+
 	t.Run("accepted", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, 1, 0)
