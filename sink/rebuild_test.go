@@ -302,7 +302,7 @@ func TestRebuildKilled(t *testing.T) {
 					}
 					return nil
 				})
-				if rng.IntN(3) == 0 {
+				if within >= 3 && rng.IntN(3) == 0 {
 					time.Sleep(time.Duration(rng.IntN(60)) * time.Millisecond)
 				} else {
 					for len(staged()) == 0 && !complete() {
