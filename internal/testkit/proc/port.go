@@ -104,7 +104,11 @@ func claimPort(port int) (bool, error) {
 	return canListen(port) && canListen(port+busPortOffset), nil
 }
 
+// canListen holds off children that are being started: one that is forked in between has the listener, too, until it runs its
+// program, and whoever is given the port meets it.
 func canListen(port int) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // at once
 	if err != nil {
 		return false
