@@ -84,9 +84,16 @@ func (p *pipeline) settle(c *redistest.Cluster) {
 	}
 }
 
-// committed is settle for one node. Outside a cluster the last byte is never acknowledged; no command ends before it.
+// committed is settle for one node, once the source has come. Outside a cluster the last byte is never acknowledged; no command
+// ends before it.
 func (p *pipeline) committed(n *redistest.Node) {
 	p.t.Helper()
+	p.w.Eventually(patience, "the source has committed a snapshot", func() error {
+		if got := p.replication(n, "slave0"); got <= 0 {
+			return fmt.Errorf("it has acknowledged %d", got)
+		}
+		return nil
+	})
 	sent := p.replication(n, "master_repl_offset")
 	p.w.Eventually(patience, "all is committed", func() error {
 		if got := p.replication(n, "slave0"); got < sent-1 {

@@ -135,6 +135,7 @@ func TestSingleServerIntoAnotherIsIdentical(t *testing.T) {
 				}
 				return to.Client().Get(t.Context(), "begun").Err()
 			})
+			p.committed(from)
 			before := p.chainHolds().Generations // a FLUSHALL of the load ends a snapshot that is being made
 			for round := range 3 {
 				if err := sink.Kill(); err != nil {

@@ -50,6 +50,7 @@ func TestSourceKilledInTheMiddle(t *testing.T) {
 		c.from = c.run(c.fromConfig)
 	}
 	t.Run("snapshot", func(t *testing.T) {
+		setConfig(t, source.Masters()[0], "rdb-key-save-delay", "10000")
 		newGeneration(t)
 		entries := 0
 		killAt(t, "the middle of generation 2", func(r *kgo.Record) bool {

@@ -157,8 +157,8 @@ func watchKeys(t *testing.T, c *redistest.Cluster, n int) (stop func() error) {
 func TestSourceThatResynchronisesInVainWaitsAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	w := testkit.New(t)
-	// A snapshot takes its time: a millisecond for each key.
-	source := smallBacklog(w, 1, "--rdb-key-save-delay", "1000", "--repl-diskless-sync-delay", "0")
+	// A snapshot takes its time: ten milliseconds for each key.
+	source := smallBacklog(w, 1, "--rdb-key-save-delay", "10000", "--repl-diskless-sync-delay", "0")
 	if err := load.Fill(t.Context(), source.Client(), load.FillConfig{Keys: 1500, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +184,7 @@ func TestSourceThatResynchronisesInVainWaitsAndSaysWhy(t *testing.T) {
 	c.hears(2, "full resynchronisations in a row led to nothing")
 	stop()
 	wg.Wait()
+	setConfig(t, source.Masters()[0], "rdb-key-save-delay", "0")
 	c.load()
 	c.mark(c.target.Client(), time.Minute)
 	c.settle()

@@ -43,7 +43,7 @@ func TestVerifySettlesWithARunningPipeline(t *testing.T) {
 		t.Logf("exit code %d after %s: %s", code, time.Since(began).Round(time.Millisecond), strings.TrimSpace(run.LogTail(1)))
 	}
 	for range 3 {
-		ran(verifySame, nil, "IDENTICAL")
+		ran(verifySame, []string{"--settle-stall", "60s"}, "IDENTICAL")
 	}
 
 	// A key that no writer knows, with a source that has nothing to say but that it lives. It commits that now and then.

@@ -108,7 +108,7 @@ func TestTargetInTrouble(t *testing.T) {
 	l := r.lane()
 	l.snapshot()
 	cfg := r.config()
-	cfg.ReplyTimeout, cfg.Dialer.Timeout = time.Second, time.Second
+	cfg.ReplyTimeout, cfg.Dialer.Timeout = 4*time.Second, 4*time.Second
 	s := r.start(cfg)
 	l.commit(func() {
 		for range 300 {
@@ -171,7 +171,7 @@ func TestTargetInTrouble(t *testing.T) {
 	t.Run("LOADING", func(t *testing.T) {
 		r.during(l, rng, s, func() {
 			r.set(m[1], "loading-process-events-interval-bytes", "1024")
-			r.set(m[1], "key-load-delay", "3000")
+			r.set(m[1], "key-load-delay", "20000")
 			reloaded := make(chan error, 1)
 			go func() { reloaded <- m[1].NewClient().Do(t.Context(), "DEBUG", "RELOAD").Err() }()
 			r.troubled(s, "LOADING")

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,13 +32,14 @@ type expiryWorld struct {
 	s      *Source
 	master *redis.Client
 	target *redis.Client
+	issued map[string]time.Time // when a key's first command was
 }
 
 func newExpiryWorld(t *testing.T, version string, change func(*Config), args ...string) *expiryWorld {
 	t.Helper()
 	w := testkit.New(t)
 	c := w.ClusterWith(redistest.Config{Version: version, Masters: 1, Args: args})
-	x := &expiryWorld{t: t, w: w, master: c.Masters()[0].Client(), target: w.Server("redis-7.0").Client()}
+	x := &expiryWorld{t: t, w: w, master: c.Masters()[0].Client(), target: w.Server("redis-7.0").Client(), issued: map[string]time.Time{}}
 	x.cfg = Config{
 		Connector: "src", Prefix: w.Name("s"), Kafka: kafka.Config{Brokers: []string{w.FakeKafka().Addr()}}, DataDir: t.TempDir(),
 		Partitions: 4, Dialer: &topology.Dialer{}, Seeds: c.Addrs(),
@@ -171,6 +173,7 @@ func (x *expiryWorld) writeTimesToLive(round int) (keys []string) {
 		"SETEX K 1000 v|SET K w KEEPTTL", "SET K v|GETEX K EX 1000", "SET K v|GETEX K PX 1000000", "SET K v EX 1000 GET", "SET K v|GETEX K EXAT 2000000000",
 	} {
 		key := fmt.Sprintf("k%d-%d", round, i)
+		x.issued[key] = time.Now()
 		for line := range strings.SplitSeq(lines, "|") {
 			var args []any
 			for word := range strings.FieldsSeq(line) {
@@ -195,6 +198,7 @@ func (x *expiryWorld) writeTimesToLive(round int) (keys []string) {
 		key := fmt.Sprintf("{m%d}%s", round, name)
 		tx.SetEx(x.t.Context(), key, "v", 1000*time.Second)
 		tx.Expire(x.t.Context(), key, 2000*time.Second)
+		x.issued[key] = time.Now()
 		keys = append(keys, key)
 	}
 	if _, err := tx.Exec(x.t.Context()); err != nil {
@@ -229,8 +233,12 @@ func TestTimesToLiveOfOldMastersArriveAsPointsInTime(t *testing.T) {
 				}
 				x.caughtUp()
 				status := x.s.Status()[0]
-				x.replay()
+				read := x.replay()
 				tolerance := status.ClockError.Milliseconds() + stampStep.Milliseconds() + 50
+				late := tolerance // times count from when the link has read them, which a busy machine may do late
+				for _, key := range keys {
+					late = max(late, tolerance+read[key].Sub(x.issued[key]).Milliseconds())
+				}
 				kinds, worst := map[bool]int{}, int64(0)
 				for _, key := range keys {
 					want, got := x.expiries(key)
@@ -239,7 +247,7 @@ func TestTimesToLiveOfOldMastersArriveAsPointsInTime(t *testing.T) {
 						want += skew.Milliseconds()
 					}
 					worst = max(worst, want-got, got-want)
-					if d := want - got; d < -tolerance || d > tolerance {
+					if d := want - got; d < -late || d > tolerance {
 						t.Errorf("%s expires at %d, at the target at %d: %d ms off", key, want, got, d)
 					}
 				}
@@ -259,7 +267,20 @@ func TestTimesToLiveOfOldMastersArriveAsPointsInTime(t *testing.T) {
 // count from when it was done all the same.
 func TestTimesToLiveThatWaitedBehindASnapshot(t *testing.T) {
 	t.Parallel()
-	x := newExpiryWorld(t, "redis-6.2", nil, "--rdb-key-save-delay", "100000")
+	var mu sync.Mutex
+	var looked time.Time
+	gap := clockEach // the longest between two looks: a busy machine is no fault
+	x := newExpiryWorld(t, "redis-6.2", func(c *Config) {
+		c.lookAt = func(ctx context.Context, client *redis.Client) (look, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if !looked.IsZero() {
+				gap = max(gap, time.Since(looked))
+			}
+			looked = time.Now()
+			return lookAt(ctx, client)
+		}
+	}, "--rdb-key-save-delay", "100000")
 	for i := range 50 {
 		x.do("SET old" + strconv.Itoa(i) + " v")
 	}
@@ -285,9 +306,12 @@ func TestTimesToLiveThatWaitedBehindASnapshot(t *testing.T) {
 	if late := read[keys[0]].Sub(done[keys[0]]); late < 2*time.Second {
 		t.Fatalf("the first one was read after %v: nothing has waited", late)
 	}
+	mu.Lock()
+	most := gap + 300*time.Millisecond
+	mu.Unlock()
 	for _, key := range keys {
 		want, got := x.expiries(key)
-		if late := got - want; late < -50 || late > clockEach.Milliseconds()+300 {
+		if late := got - want; late < -50 || late > most.Milliseconds() {
 			t.Errorf("%s, read after %v, expires %d ms late", key, read[key].Sub(done[key]), late)
 		} else {
 			t.Logf("%s, read after %v, expires %d ms late", key, read[key].Sub(done[key]).Round(time.Millisecond), late)

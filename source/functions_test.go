@@ -128,7 +128,7 @@ func TestModuleAuxByPolicy(t *testing.T) {
 		w.begin(spool.Snapshot, 100, file)
 		w.begin(spool.Stream, 100, commands("SET a 1"))
 		l := w.lane()
-		ok := w.run(l, 2*time.Second, func(s Snapshot) bool { return s.Committed.Offset > 100 || s.LastError != "" })
+		ok := w.run(l, 20*time.Second, func(s Snapshot) bool { return s.Committed.Offset > 100 || s.LastError != "" })
 		s := l.status.read()
 		if !ok || (s.LastError == "") != carried || carried && s.SkippedAux != 1 || !carried && !strings.Contains(s.LastError, "abcdefghi") {
 			t.Errorf("%s: %+v", policy, s)

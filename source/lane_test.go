@@ -175,7 +175,7 @@ func TestASectionThatEndsInsideAUnit(t *testing.T) {
 	// What goOn does behind a restart (the recovered section is Done) or a failover: a new section at the old one's end.
 	w.begin(spool.Stream, 100+event.Offset(half), stream[half:])
 	l := w.lane()
-	if w.run(l, 2*time.Second, at(100+event.Offset(len(stream)))) {
+	if w.run(l, 20*time.Second, at(100+event.Offset(len(stream)))) {
 		return
 	}
 	t.Errorf("not followed over the joint; a resync was asked for: %v", l.link.wanted.Load() > 0)
@@ -184,7 +184,7 @@ func TestASectionThatEndsInsideAUnit(t *testing.T) {
 	w.begin(spool.Snapshot, 1000, emptyRDB())
 	w.begin(spool.Stream, 1000, commands("SET d 4"))
 	l2 := w.lane()
-	if !w.run(l2, 5*time.Second, func(s Snapshot) bool { return s.Generation == 2 }) {
+	if !w.run(l2, 20*time.Second, func(s Snapshot) bool { return s.Generation == 2 }) {
 		t.Errorf("the new snapshot lies whole in the spool and is never published; asked for another: %v; %+v", (l2.link.wanted.Load() > 0), l2.status.read())
 	}
 }
@@ -201,7 +201,7 @@ func TestADamagedSnapshotIsGivenUpForTheNextOne(t *testing.T) {
 	w.begin(spool.Snapshot, 200, emptyRDB())
 	w.begin(spool.Stream, 200, commands("SET b 1"))
 	l = w.lane()
-	if !w.run(l, 5*time.Second, func(s Snapshot) bool { return s.Committed.Offset > 200 }) {
+	if !w.run(l, 20*time.Second, func(s Snapshot) bool { return s.Committed.Offset > 200 }) {
 		t.Errorf("the good snapshot behind it is never published: %+v, asked for another: %v", l.status.read(), l.link.wanted.Load() > 0)
 	}
 }
@@ -224,7 +224,7 @@ func TestATrimmedSnapshotAfterAnAbortIsGivenUpForTheNextOne(t *testing.T) {
 	w.begin(spool.Stream, 200, commands("SET b 1"))
 	l = w.lane()
 	l.isReady = true
-	if !w.run(l, 5*time.Second, func(s Snapshot) bool { return s.Committed.Offset > 200 }) {
+	if !w.run(l, 20*time.Second, func(s Snapshot) bool { return s.Committed.Offset > 200 }) {
 		t.Errorf("the good snapshot behind it is never published: %+v, asked for another: %v", l.status.read(), l.link.wanted.Load() > 0)
 	}
 }
@@ -449,7 +449,7 @@ func TestNoTransactionStaysOpenWhileTheMasterMakesItsSnapshot(t *testing.T) {
 	w.begin(spool.Snapshot, 100, nil)
 	w.append(append(emptyRDB()[:9:9], rdbEntry("a")...))
 	l := w.lane()
-	if !w.run(l, 3*time.Second, func(s Snapshot) bool { return s.SnapshotEntries == 1 }) {
+	if !w.run(l, 20*time.Second, func(s Snapshot) bool { return s.SnapshotEntries == 1 }) {
 		t.Errorf("an entry is in an open transaction for 3 s: %+v", l.status.read())
 	}
 }
@@ -508,7 +508,7 @@ func TestAPlaceThatWasTrimmedNeedsANewGeneration(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := w.lane()
-	w.run(l, 2*time.Second, func(Snapshot) bool { return l.link.wanted.Load() > 0 })
+	w.run(l, 20*time.Second, func(Snapshot) bool { return l.link.wanted.Load() > 0 })
 	if l.link.wanted.Load() == 0 {
 		t.Errorf("tries again for ever: %s", l.status.read().LastError)
 	}
@@ -531,15 +531,20 @@ func TestRestartsUnderLargeValuesNeedNoSnapshot(t *testing.T) {
 			}
 		}()
 	}
-	for range 6 {
+	for round := range 6 {
 		s, err := New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		err = s.Run(ctx)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }() // ends with cancel
+		if round == 0 {
+			w.Eventually(60*time.Second, "streams", streaming(s, 3))
+		}
+		time.Sleep(2 * time.Second)
 		cancel()
-		if err != nil {
+		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range s.Status() {
