@@ -124,6 +124,7 @@ type sessions struct {
 	alive  []string
 
 	renewed, changed, kept, renamed, ended int
+	missed                                 int // had expired before their turn
 }
 
 func (s *sessions) create(t *testing.T) {
@@ -136,11 +137,13 @@ func (s *sessions) create(t *testing.T) {
 	}
 }
 
-// do takes it that a session has expired while the machine was busy.
+// do takes it that a session has expired while the machine was busy; settle refuses too many of those.
 func (s *sessions) do(t *testing.T, args ...any) {
 	t.Helper()
 	err := s.client.Do(t.Context(), args...).Err()
-	if err != nil && !errors.Is(err, redis.Nil) && !strings.Contains(err.Error(), "no such key") {
+	if errors.Is(err, redis.Nil) || err != nil && strings.Contains(err.Error(), "no such key") {
+		s.missed++
+	} else if err != nil {
 		t.Fatalf("%v: %v", args, err)
 	}
 }
@@ -225,6 +228,9 @@ func (s *sessions) live(t *testing.T, d time.Duration) {
 // settle gives what is alive an hour, and waits until the source has removed the rest.
 func (s *sessions) settle(t *testing.T) {
 	t.Helper()
+	if s.missed > sessionN/10 {
+		t.Errorf("%d times a session had expired before its turn: this shows little", s.missed)
+	}
 	for _, k := range s.alive {
 		s.do(t, "pexpire", k, time.Hour.Milliseconds())
 	}

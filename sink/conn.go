@@ -124,6 +124,19 @@ func (q *request) addBytes(args ...[]byte) {
 	q.n++
 }
 
+// info asks for INFO, or a section of it; nothing where that may not be asked.
+func (c *conn) info(section ...string) (info topology.Info, err error) {
+	var q request
+	q.add(append([]string{"INFO"}, section...)...)
+	err = c.do(&q, func(_ int, r resp.Reply) error {
+		if r.Kind != resp.KindError {
+			info = topology.ParseInfo(string(r.Str))
+		}
+		return nil
+	})
+	return info, err
+}
+
 // do sends a request and hands every answer to fn. The first error of fn is returned after all answers have been read.
 func (c *conn) do(q *request, fn func(i int, r resp.Reply) error) error {
 	if q.n == 0 {

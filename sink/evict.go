@@ -3,12 +3,10 @@ package sink
 import (
 	"fmt"
 	"log/slog"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/topology"
 )
 
@@ -61,22 +59,16 @@ type evictions struct {
 }
 
 type evictedNode struct {
-	asked, told time.Time
-	first, last int64 // of what it has evicted
+	asked, told       time.Time
+	first, last, said int64 // of what it has evicted: when it was asked first and last, when it was told
 }
 
-// due tells whether a node has to be asked, and takes that on.
+// due tells whether a node has to be asked.
 func (e *evictions) due(addr string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := e.nodes[addr]
-	if n != nil && time.Since(n.asked) < evictionCheck {
-		return false
-	}
-	if n != nil {
-		n.asked = time.Now()
-	}
-	return true
+	return n == nil || time.Since(n.asked) >= evictionCheck
 }
 
 // note takes what a node says, and returns how many keys it has evicted since it was asked first, and whether that is to be
@@ -86,70 +78,56 @@ func (e *evictions) note(addr string, evicted int64) (since int64, tell bool) {
 	defer e.mu.Unlock()
 	n := e.nodes[addr]
 	if n == nil {
-		n = &evictedNode{first: evicted, last: evicted}
+		n = &evictedNode{first: evicted, said: evicted}
 		if e.nodes == nil {
 			e.nodes = map[string]*evictedNode{}
 		}
 		e.nodes[addr] = n
 	}
 	if evicted < n.last { // it was started again
-		n.first = 0
+		n.first, n.said = 0, 0
 	}
-	tell = evicted != n.last && time.Since(n.told) > evictionTold
-	if tell {
-		n.told = time.Now()
+	if tell = evicted != n.said && time.Since(n.told) > evictionTold; tell {
+		n.told, n.said = time.Now(), evicted
 	}
 	n.asked, n.last = time.Now(), evicted
 	return evicted - n.first, tell
 }
 
-// checkEviction asks the partition's nodes, now or when it is time. A node that does not tell, as behind some proxies, is taken
-// to evict nothing.
-func (w *worker) checkEviction(now bool) error {
-	if !now && time.Since(w.evictionChecked) < evictionCheck {
-		return nil
-	}
-	w.evictionChecked = time.Now()
+// checkEviction asks those of the partition's nodes whose time it is; all of them if new connections are to be judged. A node that
+// does not tell, as behind some proxies, is taken to evict nothing.
+func (w *worker) checkEviction(all bool) error {
 	for _, c := range w.conns {
-		if !w.s.evictions.due(c.addr) && !now {
+		if !all && !w.s.evictions.due(c.addr) {
 			continue
 		}
-		if err := w.checkNodeEviction(c); err != nil {
+		info, err := c.info()
+		if err != nil {
+			return err
+		}
+		if err := w.judgeEviction(c.addr, info); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *worker) checkNodeEviction(c *conn) error {
-	info := map[string]string{}
-	var q request
-	q.add("INFO", "memory")
-	q.add("INFO", "stats")
-	if err := c.do(&q, func(_ int, r resp.Reply) error {
-		if r.Kind != resp.KindError {
-			maps.Copy(info, topology.ParseInfo(string(r.Str)))
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
+func (w *worker) judgeEviction(addr string, info topology.Info) error {
 	number := func(field string) int64 {
 		n, _ := strconv.ParseInt(info[field], 10, 64) // 0 where it is not told
 		return n
 	}
-	err := &EvictionError{Node: c.addr, Policy: info["maxmemory_policy"], MaxBytes: number("maxmemory")}
-	since, tell := w.s.evictions.note(c.addr, number("evicted_keys"))
-	err.Evicted = since
+	policy, maxBytes := info["maxmemory_policy"], number("maxmemory")
+	evicted, tell := w.s.evictions.note(addr, number("evicted_keys"))
 	if w.s.cfg.Eviction == EvictionAccept {
 		if tell {
-			w.log.Warn("the target evicts keys: they are missing there", slog.String("node", c.addr), slog.Int64("evicted", since), slog.String("policy", err.Policy))
+			w.log.Warn("the target evicts keys: they are missing there", slog.String("node", addr), slog.Int64("evicted", evicted), slog.String("policy", policy))
 		}
 		return nil
 	}
-	evicts := err.MaxBytes > 0 && err.Policy != "" && err.Policy != evictsNothing && w.s.cfg.ExpiryMode != ExpiryImport // which evicts nothing
-	if evicts || since > 0 {
-		return err
+	may := maxBytes > 0 && policy != "" && policy != evictsNothing && w.s.cfg.ExpiryMode != ExpiryImport // which evicts nothing
+	if !may && evicted == 0 {
+		return nil
 	}
-	return nil
+	return &EvictionError{Node: addr, Policy: policy, MaxBytes: maxBytes, Evicted: evicted}
 }

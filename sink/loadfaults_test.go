@@ -117,8 +117,12 @@ func TestLargeValueMeetsATargetInTrouble(t *testing.T) {
 		"full": func(r *rig, s *running, at *middle) {
 			close(at.done)
 			r.troubled(s, "OOM")
-			time.Sleep(time.Second) // it is tried again
-			r.troubled(s, "OOM")
+			r.w.Eventually(30*time.Second, "it is tried again", func() error {
+				if n := r.answered(r.target.Masters()[0], "OOM"); n < 3 {
+					return fmt.Errorf("refused %d times", n)
+				}
+				return nil
+			})
 			r.set(r.target.Masters()[0], "maxmemory", "0")
 		},
 		"still": func(r *rig, s *running, at *middle) {

@@ -21,9 +21,6 @@ func (w *worker) begin(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
 		return err
 	}
-	if err := w.checkEviction(true); err != nil {
-		return err
-	}
 	if err := w.checkExisting(ctx); err != nil {
 		return err
 	}
@@ -84,9 +81,6 @@ func (w *worker) resume(ctx context.Context) (map[slot.Slot]checkpoint, error) {
 	if err := w.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := w.checkEviction(true); err != nil {
-		return nil, err
-	}
 	if err := w.raiseFences(false); err != nil {
 		return nil, err
 	}
@@ -113,8 +107,8 @@ func (w *worker) resume(ctx context.Context) (map[slot.Slot]checkpoint, error) {
 	return checkpoints, nil
 }
 
-// connect proves that we are a member of the group, looks at the topology, and opens a connection to every node that has
-// slots of the partition.
+// connect proves that we are a member of the group, looks at the topology, opens a connection to every node that has slots of
+// the partition, and judges them.
 func (w *worker) connect(ctx context.Context) error {
 	if err := w.s.group.prove(ctx); err != nil {
 		return err
@@ -128,7 +122,10 @@ func (w *worker) connect(ctx context.Context) error {
 		return err
 	}
 	w.importChecked = time.Time{}
-	return w.connectTo(ctx, top)
+	if err := w.connectTo(ctx, top); err != nil {
+		return err
+	}
+	return w.checkEviction(true)
 }
 
 // connectTo opens a connection to every node that has slots of the partition.

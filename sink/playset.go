@@ -10,7 +10,6 @@ import (
 	"github.com/redriver/redriver/redis/rdb"
 	"github.com/redriver/redriver/redis/resp"
 	"github.com/redriver/redriver/redis/slot"
-	"github.com/redriver/redriver/redis/topology"
 )
 
 const (
@@ -120,14 +119,8 @@ func (p *playback) inPieces(size int64) (bool, error) {
 	if size <= p.w.s.replicaBytes || p.open || !p.w.shape.atHome(p.target()) || p.l.done {
 		return false, nil
 	}
-	alone := false // nor where INFO is forbidden
-	var q request
-	q.add("INFO")
-	err := p.conn.do(&q, func(_ int, r resp.Reply) error {
-		info := topology.ParseInfo(string(r.Str))
-		alone = info["connected_slaves"] == "0" && info["aof_enabled"] == "0"
-		return nil
-	})
+	info, err := p.conn.info()
+	alone := info["connected_slaves"] == "0" && info["aof_enabled"] == "0" // not where INFO is forbidden
 	return !alone, err
 }
 

@@ -8,7 +8,6 @@ import (
 	"github.com/redriver/redriver/redis/own"
 	"github.com/redriver/redriver/redis/rdb"
 	"github.com/redriver/redriver/redis/resp"
-	"github.com/redriver/redriver/redis/topology"
 )
 
 // target is what the least capable node of a partition can load.
@@ -86,19 +85,13 @@ func (w *worker) learn() (target, error) {
 }
 
 // serverName asks a node for its name and version; empty where it may not be asked.
-func (w *worker) serverName(addr string) (name string) {
-	c := w.conns[addr]
-	var q request
-	q.add("INFO", "server")
-	_ = c.do(&q, func(_ int, r resp.Reply) error { // a lost connection shows with the next command
-		if r.Kind == resp.KindError {
-			return nil
-		}
-		vendor, version := topology.ParseInfo(string(r.Str)).Server()
-		name = strings.TrimSpace(vendor + " " + version)
-		return nil
-	})
-	return name
+func (w *worker) serverName(addr string) string {
+	info, err := w.conns[addr].info("server")
+	if err != nil || info == nil {
+		return "" // a lost connection shows with the next command
+	}
+	vendor, version := info.Server()
+	return strings.TrimSpace(vendor + " " + version)
 }
 
 // dialectOf reads "redis 7.0.15"; forks of Redis 7.2 count as it.

@@ -36,6 +36,15 @@ func (r *rig) troubled(s *running, words ...string) {
 	})
 }
 
+// answered is how often a node has answered an error of this kind.
+func (r *rig) answered(n *redistest.Node, word string) int {
+	r.Helper()
+	_, text, _ := strings.Cut(n.Client().Info(r.Context(), "errorstats").Val(), "errorstat_"+word+":count=")
+	text, _, _ = strings.Cut(text, "\r")
+	count, _ := strconv.Atoi(text)
+	return count
+}
+
 // keepWriting writes in the background until stop is called.
 func (r *rig) keepWriting(l *lane, rng *rand.Rand) (stop func()) {
 	ended, done := make(chan struct{}), make(chan struct{})
@@ -274,12 +283,6 @@ func TestTargetPairChangesRoles(t *testing.T) {
 	})
 	r.waitApplied(s)
 	stop := r.keepWriting(l, rng)
-	refused := func(n *redistest.Node) int {
-		_, text, _ := strings.Cut(n.Client().Info(t.Context(), "errorstats").Val(), "errorstat_READONLY:count=")
-		text, _, _ = strings.Cut(text, "\r")
-		count, _ := strconv.Atoi(text)
-		return count
-	}
 	master, replica := a, b
 	for range 3 {
 		w.Eventually(30*time.Second, "the pair and the sink are in step", func() error {
@@ -306,7 +309,7 @@ func TestTargetPairChangesRoles(t *testing.T) {
 		master, replica = replica, master
 	}
 	stop()
-	if refused(a)+refused(b) == 0 {
+	if r.answered(a, "READONLY")+r.answered(b, "READONLY") == 0 {
 		t.Error("the sink did not meet READONLY: this shows nothing")
 	}
 	want := stateOf(t, l.source)

@@ -37,12 +37,10 @@ type worker struct {
 	epoch    int64
 	target   target // what the nodes can load
 	whole    bool   // what is applied is done again as a whole after a lost connection: begin is, and a sweep
-	// evictionChecked is when the nodes were last asked whether they evict keys, importChecked when they were last seen to be in
-	// import mode.
-	evictionChecked time.Time
-	importChecked   time.Time
-	overdueTold     time.Time
-	looks           bool // it will never write
+	// importChecked is when the nodes were last seen to be in import mode.
+	importChecked time.Time
+	overdueTold   time.Time
+	looks         bool // it will never write
 	// fences are what we raised, by the slot they lie in.
 	fences map[slot.Slot]int64
 	// written are the watermarks that the target has acknowledged, by slot.
